@@ -1,0 +1,100 @@
+"""What gateway and node say to each other over the unix socket.
+
+A frame is 4 bytes length (big endian) and one MessagePack value.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from feiqian.core.encoding import Record
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_SUBMIT_TRANSACTIONS = 10_000
+
+
+class Submit(Record, tag="submit"):
+    """Gateway to node: take these signed transactions. `request` is echoed in the answer."""
+
+    request: Annotated[int, Meta(ge=0, le=2**53)]
+    transactions: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=MAX_SUBMIT_TRANSACTIONS)]
+
+
+class Verdict(Record):
+    """The mempool's word on one transaction; `number` 0 is accepted, otherwise the broken rule.
+
+    `tx_id` is empty where the bytes did not decode. `retry_after_ms` > 0 says that the pool is full for this sponsor:
+    nothing is wrong with the transaction, send it again later.
+    """
+
+    tx_id: bytes
+    codespace: str
+    number: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    message: str
+    retry_after_ms: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+
+
+class Submitted(Record, tag="submitted"):
+    """Node to gateway: one verdict for each transaction, in order."""
+
+    request: Annotated[int, Meta(ge=0, le=2**53)]
+    verdicts: tuple[Verdict, ...]
+
+
+class Subscribe(Record, tag="subscribe"):
+    """Gateway to node: send every committed block from this height on, then each new one as it commits."""
+
+    from_height: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Committed(Record, tag="committed"):
+    """Node to gateway: one block after its fsync. `block` and `results` are as the store keeps them.
+
+    `app_hash` is the state root after this block. A block is provable once the next height arrives.
+    """
+
+    height: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    time_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    app_hash: bytes
+    block: bytes
+    results: bytes
+
+
+class AskStatus(Record, tag="ask_status"):
+    """Gateway to node: how are you?"""
+
+    request: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class NodeStatus(Record, tag="node_status"):
+    """Node to gateway."""
+
+    request: Annotated[int, Meta(ge=0, le=2**53)]
+    chain_id: str
+    height: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    time_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    app_hash: bytes
+    pool_transactions: Annotated[int, Meta(ge=0, le=2**53)]
+    pool_bytes: Annotated[int, Meta(ge=0, le=2**53)]
+    is_ready: bool
+
+
+class AskMetrics(Record, tag="ask_metrics"):
+    """Gateway to node: your figures, please."""
+
+    request: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Metrics(Record, tag="metrics"):
+    """Node to gateway: figures in Prometheus's text format."""
+
+    request: Annotated[int, Meta(ge=0, le=2**53)]
+    text: str
+
+
+Request = Submit | Subscribe | AskStatus | AskMetrics
+Reply = Submitted | Committed | NodeStatus | Metrics
+
+REQUEST_DECODER = msgspec.msgpack.Decoder(Request)
+REPLY_DECODER = msgspec.msgpack.Decoder(Reply)
