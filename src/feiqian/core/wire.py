@@ -61,6 +61,12 @@ class Committed(Record, tag="committed"):
     results: bytes
 
 
+class Gone(Record, tag="gone"):
+    """Node to gateway: no block from the height subscribed to is held here any more; the first held is this one."""
+
+    first_height: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
 class AskStatus(Record, tag="ask_status"):
     """Gateway to node: how are you?"""
 
@@ -94,7 +100,7 @@ class Metrics(Record, tag="metrics"):
 
 
 Request = Submit | Subscribe | AskStatus | AskMetrics
-Reply = Submitted | Committed | NodeStatus | Metrics
+Reply = Submitted | Committed | Gone | NodeStatus | Metrics
 
 REQUEST_DECODER = msgspec.msgpack.Decoder(Request)
 REPLY_DECODER = msgspec.msgpack.Decoder(Reply)

@@ -1,0 +1,64 @@
+"""The parts of one gateway, made by the composition root and handed to the routes."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from feiqian.api.feed import EventFeed
+from feiqian.api.ledger_view import LedgerView
+from feiqian.api.metrics import GatewayMetrics
+from feiqian.api.node_link import NodeLink
+from feiqian.api.sessions import Sessions
+from feiqian.api.settings import GatewaySettings
+from feiqian.api.submission import Submitter
+from feiqian.index.reading import IndexReader
+from feiqian.vault.store import VaultStore
+
+CATCH_UP_S = 2.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """All that routes may use; `app.state.gateway`."""
+
+    settings: GatewaySettings
+    ledger: LedgerView
+    index: IndexReader
+    link: NodeLink
+    submitter: Submitter
+    sessions: Sessions
+    feed: EventFeed
+    metrics: GatewayMetrics
+    vault: VaultStore
+
+    async def indexed_height(self) -> int | None:
+        """Return the index's height, given a moment to reach what is committed now.
+
+        So who has just seen a transaction committed finds it in the lists too, unless the index is far behind.
+        """
+        return await self.feed.wait_for(self.ledger.store.height, CATCH_UP_S)
+
+    def lookup(self, ids: list[bytes]) -> Mapping[bytes, tuple[int, bytes]]:
+        """Return (height, encoded Result) of those ids that are on the ledger; takes long for many."""
+        return look_up(self.ledger, self.index, ids)
+
+
+def look_up(ledger: LedgerView, index: IndexReader, ids: list[bytes]) -> dict[bytes, tuple[int, bytes]]:
+    """Find results by the index, and in the store itself for the few that it does not have yet."""
+    found = ledger.results_at(index.places_of(ids))
+    missing = [tx_id for tx_id in ids if tx_id not in found]
+    for tx_id in missing[:MAX_STORE_LOOKUPS]:
+        result = ledger.store.result(tx_id)
+        if result is not None:
+            found[tx_id] = (result[0], result[2])
+    return found
+
+
+MAX_STORE_LOOKUPS = 200
+"""Each costs the store the decoding of a whole block."""
+
+
+async def cancel_and_wait(task: asyncio.Task[None]) -> None:
+    """End a background task."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,90 @@
+"""`python -m feiqian.api.indexer DIR`: keeps the SQL index of one ledger at its node's height.
+
+A process of its own, at a low priority, so that indexing takes no time from the node or from people's requests. With
+`--until-stdin-closes` it ends with the process that started it. Killing it at any moment loses nothing.
+"""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from feiqian.api.edge import discover_edges
+from feiqian.api.ledger_view import try_open_store
+from feiqian.api.settings import read_gateway_settings
+from feiqian.consensus.genesis_file import load_genesis
+from feiqian.core.errors import Fault
+from feiqian.core.settings import SettingsError
+from feiqian.execution.genesis import genesis_events
+from feiqian.execution.registry import discover
+from feiqian.index.database import database_url, open_engine
+from feiqian.index.follower import follow
+from feiqian.index.writer import Base, IndexWriter, Marker
+
+NICENESS = 10
+STORE_WAIT_S = 0.1
+FAULT_STATUS = 3
+WRONG_USAGE_STATUS = 2
+
+log = structlog.get_logger("feiqian.index")
+
+
+def main(arguments: list[str]) -> int:
+    """Run until killed; return an exit status where it cannot go on."""
+    ends_with_parent = "--until-stdin-closes" in arguments
+    directories = [argument for argument in arguments if not argument.startswith("-")]
+    if len(directories) != 1:
+        print("usage: python -m feiqian.api.indexer DIR", file=sys.stderr)
+        return WRONG_USAGE_STATUS
+    if ends_with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.nice(NICENESS)
+    try:
+        run(Path(directories[0]))
+    except SettingsError as error:
+        print(f"feiqian index: {error}", file=sys.stderr)
+        return WRONG_USAGE_STATUS
+    except Fault as fault:
+        log.critical("index_stopped", reason=str(fault))
+        return FAULT_STATUS
+    return 0
+
+
+def run(directory: Path) -> None:
+    """Follow the node of a ledger's directory into the database that its settings name."""
+    settings = read_gateway_settings(directory)
+    data = directory / "data"
+    registry = discover()
+    engine = open_engine(database_url(settings.database, directory))
+    projections = [projection for edge in discover_edges() for projection in edge.projections]
+    while (store := try_open_store(data)) is None:
+        time.sleep(STORE_WAIT_S)
+    genesis = load_genesis(directory / "genesis.json")
+    base_height = genesis.initial_height - 1
+
+    def base() -> Base:
+        events = genesis_events(registry, genesis.app_state, genesis.time_ms, base_height)
+        return Base(genesis.chain_id, base_height, genesis.time_ms, genesis.app_hash, events)
+
+    def is_of_this_ledger(marker: Marker) -> bool:
+        if marker.chain_id != genesis.chain_id or marker.base_height != base_height:
+            return False
+        if marker.height == base_height:
+            return marker.time_ms == genesis.time_ms
+        block = store.block(marker.height)
+        return block is not None and (block.time_ms, block.app_hash) == (marker.time_ms, marker.app_hash)
+
+    follow(data / "node.sock", engine, IndexWriter(engine, registry, projections), base, is_of_this_ledger)
+
+
+def _end_with_parent() -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,197 @@
+"""The gateway process: `python -m feiqian.api DIR` puts its parts together and serves until told to stop.
+
+It starts the index beside itself, as a process of its own, and starts it again if it dies.
+"""
+
+import asyncio
+import contextlib
+import resource
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from feiqian.api.app import create_app
+from feiqian.api.edge import discover_edges
+from feiqian.api.feed import EventFeed
+from feiqian.api.front import Front
+from feiqian.api.gateway import Gateway, cancel_and_wait, look_up
+from feiqian.api.ledger_view import LedgerView, try_open_store
+from feiqian.api.limits import Limits
+from feiqian.api.metrics import GatewayMetrics
+from feiqian.api.node_link import NodeLink
+from feiqian.api.sessions import Sessions, load_or_make_key
+from feiqian.api.settings import GatewaySettings, read_gateway_settings
+from feiqian.api.submission import Submitter
+from feiqian.consensus.genesis_file import InvalidGenesis, load_genesis
+from feiqian.core.errors import Fault
+from feiqian.core.settings import SettingsError
+from feiqian.execution.registry import discover
+from feiqian.index.database import database_url, open_engine
+from feiqian.index.reading import IndexReader
+from feiqian.node.logs import configure_logs
+from feiqian.node.readiness import tell_ready
+from feiqian.state.store import Store
+from feiqian.vault.store import open_vault
+
+DONE = 0
+WRONG_USAGE = 2
+FAULT = 3
+INDEX_PAUSE_S = 1.0
+STORE_WAIT_S = 0.1
+
+log = structlog.get_logger("feiqian.api")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the gateway of the directory named; return its exit status."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m feiqian.api DIR\n")
+        return WRONG_USAGE
+    directory = Path(arguments[0]).absolute()
+    try:
+        settings = read_gateway_settings(directory)
+        configure_logs("info", "gateway")
+        _raise_descriptor_limit()
+        uvloop.run(run(directory, settings))
+    except (SettingsError, InvalidGenesis, FileNotFoundError) as error:
+        sys.stderr.write(f"feiqian gateway: {error}\n")
+        return WRONG_USAGE
+    except Fault as fault:
+        log.critical("stopped by a fault", error=str(fault))
+        return FAULT
+    return DONE
+
+
+async def run(directory: Path, settings: GatewaySettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    store = await _open_store(directory, stopping)
+    if store is None:
+        return
+    edges = discover_edges()
+    gateway = make_gateway(directory, settings, store)
+    app = Limits(create_app(gateway, edges), settings, gateway.metrics)
+    tasks = [
+        asyncio.create_task(gateway.link.run(), name="node link"),
+        asyncio.create_task(gateway.feed.run(), name="event feed"),
+        asyncio.create_task(_keep_index(directory), name="index"),
+    ]
+    with tempfile.TemporaryDirectory(prefix="feiqian-gateway-") as private:
+        front = Front(settings, Path(private) / "http.sock", gateway.metrics)
+        server = _make_server(app, settings, front.upstream)
+        serving = asyncio.create_task(server.serve(), name="http server")
+        await _until_exists(front.upstream, serving)
+        host, port = await front.start()
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("serving", address=address)
+        print(f"feiqian gateway: {address}", flush=True)
+        tell_ready(address)
+        stopped = asyncio.create_task(stopping.wait())
+        await asyncio.wait([stopped, serving], return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping")
+        await front.stop()
+        for task in tasks:
+            await cancel_and_wait(task)
+        await _stop_server(server, serving)
+    store.close()
+    if not stopping.is_set():
+        raise Fault("the HTTP server ended by itself")
+
+
+def make_gateway(directory: Path, settings: GatewaySettings, store: Store) -> Gateway:
+    """Put a gateway's parts together."""
+    registry = discover()
+    genesis = load_genesis(directory / "genesis.json")
+    data = directory / "data"
+    ledger = LedgerView(store, registry, genesis)
+    index = IndexReader(open_engine(database_url(settings.database, directory)))
+    metrics = GatewayMetrics()
+    link = NodeLink(data / "node.sock", lambda: store.height)
+    submitter = Submitter(link, lambda ids: look_up(ledger, index, ids))
+    submitter.saw_height(store.height)
+    link.on_block = submitter.saw_block
+    link.on_connect = submitter.reconnected
+    sessions = Sessions(store, genesis.chain_id, load_or_make_key(data / "session.key"), settings.session_s * 1000)
+    feed = EventFeed(index)
+    metrics.watch_indexed(lambda: feed.height)
+    vault = open_vault(data / "vault.db")
+    return Gateway(settings, ledger, index, link, submitter, sessions, feed, metrics, vault)
+
+
+async def _open_store(directory: Path, stopping: asyncio.Event) -> Store | None:
+    """Open the ledger's store for reading, waiting for the node to make it; None if told to stop meanwhile."""
+    while not stopping.is_set():
+        store = try_open_store(directory / "data")
+        if store is not None:
+            return store
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), STORE_WAIT_S)
+    return None
+
+
+def _make_server(app: Any, settings: GatewaySettings, path: Path) -> Server:
+    return Server(
+        app,
+        uds=path,
+        interface=Interfaces.ASGINL,
+        # HTTP/1 only: in its automatic mode the server waits without limit for the first bytes.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=settings.header_s * 1000, max_buffer_size=max(64 * 1024, settings.header_bytes * 2)
+        ),
+        websockets=False,
+        backlog=4096,
+        backpressure=settings.requests + 64,
+        log_enabled=False,
+    )
+
+
+async def _stop_server(server: Server, serving: asyncio.Task[None]) -> None:
+    server.stop()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(serving, 5)
+
+
+async def _until_exists(path: Path, serving: asyncio.Task[None]) -> None:
+    while not path.exists():  # noqa: ASYNC240 - one stat a while, on a file in memory
+        if serving.done():
+            serving.result()
+            raise Fault("the HTTP server did not start")
+        await asyncio.sleep(0.01)
+
+
+async def _keep_index(directory: Path) -> None:
+    """Keep the index process running; it ends with this one, whichever way this one ends."""
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "feiqian.api.indexer",
+            str(directory),
+            "--until-stdin-closes",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            status = await process.wait()
+        except asyncio.CancelledError:
+            process.terminate()
+            await process.wait()
+            raise
+        log.error("index process ended", status=status)
+        await asyncio.sleep(INDEX_PAUSE_S)
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

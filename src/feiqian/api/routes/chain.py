@@ -1,0 +1,217 @@
+"""Facts about the chain as a whole: status, blocks, genesis, assets, members; and transactions, to their parties."""
+
+import base64
+from typing import Any
+
+import msgspec
+from litestar import Response, get
+
+from feiqian.api.access import Access, Reader
+from feiqian.api.gateway import Gateway
+from feiqian.api.ledger_view import FoundTransaction
+from feiqian.api.problems import NotFound
+from feiqian.api.rendering import render, render_tagged
+from feiqian.api.routes.parameters import V1, Asker, AtHeight, Cursor, Here, IdHex, Limit, SomeHeight, id_of
+from feiqian.api.shapes import (
+    DEFAULT_PAGE,
+    AssetBody,
+    BlockBody,
+    BlockSummary,
+    ErrorOf,
+    MemberBody,
+    Page,
+    StatusBody,
+    TransactionBody,
+    TransactionSummary,
+    read_cursor,
+    write_cursor,
+)
+from feiqian.api.threads import on_thread
+from feiqian.consensus.genesis_file import write_genesis
+from feiqian.index.reading import TransactionRow
+from feiqian.index.tables import split_position
+from feiqian.ledger.balances import get_balance
+
+NOT_YOURS = "there is none, or none that you may read"
+
+
+@get(f"{V1}/status", opt={"access": Access.PUBLIC})
+async def show_status(gateway: Here) -> StatusBody:
+    """Say how the ledger stands."""
+    head = gateway.ledger.store.head
+    archived = gateway.ledger.store.archived_heights()
+    return StatusBody(
+        chain_id=gateway.ledger.store.chain_id,
+        height=head.height,
+        time_ms=head.time_ms,
+        app_hash=head.app_hash.hex(),
+        provable_height=min(head.height, (archived[1] if archived else 0) - 1),
+        indexed_height=gateway.feed.height,
+        node_is_connected=gateway.link.is_connected,
+        genesis_sha256=gateway.ledger.genesis.digest().hex(),
+    )
+
+
+@get(f"{V1}/genesis", opt={"access": Access.PUBLIC})
+async def show_genesis(gateway: Here) -> Response[bytes]:
+    """Return the genesis file, byte for byte: what every proof is checked against."""
+    return Response(write_genesis(gateway.ledger.genesis), media_type="application/json")
+
+
+@get(f"{V1}/blocks", opt={"access": Access.PUBLIC})
+async def list_blocks(gateway: Here, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE) -> Page[BlockSummary]:
+    """List blocks, newest first."""
+    before = read_cursor(cursor, int)
+    indexed = await gateway.indexed_height()
+    rows = await on_thread(gateway.index.blocks, before[0] if before else None, limit)
+    items = [BlockSummary(row.height, row.time_ms, row.app_hash.hex(), *row[3:]) for row in rows]
+    return Page(items, write_cursor(items[-1].height) if len(items) == limit else None, indexed)
+
+
+@get(f"{V1}/blocks/{{height:int}}", opt={"access": Access.PUBLIC})
+async def show_block(height: AtHeight, gateway: Here, reader: Asker) -> BlockBody:
+    """Show a block; to those signed in also its transactions, each reader's own."""
+    block = await on_thread(gateway.ledger.block, height)
+    row = gateway.ledger.archive_row(height)
+    transactions = None
+    if reader.member is not None:
+        await gateway.feed.wait_for(height, 2.0)
+        rows = await on_thread(gateway.index.transactions, reader.sees_only, None, 10_000, height)
+        transactions = [summary_of(each) for each in reversed(rows)]
+    return BlockBody(
+        height=height,
+        time_ms=block.time_ms,
+        app_hash=block.app_hash.hex(),
+        transaction_count=gateway.ledger.transaction_count(block),
+        size_bytes=len(block.block),
+        is_provable=gateway.ledger.archive_row(height + 1) is not None,
+        header=None if row is None else msgspec.Raw(row.header),
+        commit=None if row is None else msgspec.Raw(row.commit),
+        transactions=transactions,
+    )
+
+
+@get(f"{V1}/transactions", opt={"access": Access.MEMBER})
+async def list_transactions(
+    gateway: Here, reader: Asker, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE, height: SomeHeight = None
+) -> Page[TransactionSummary]:
+    """List the transactions and trigger runs that the reader is party to, newest first; a regulator sees all."""
+    before = read_cursor(cursor, int)
+    indexed = await gateway.indexed_height()
+    rows = await on_thread(gateway.index.transactions, reader.sees_only, before[0] if before else None, limit, height)
+    items = [summary_of(row) for row in rows]
+    return Page(items, write_cursor(rows[-1].position) if len(rows) == limit else None, indexed)
+
+
+@get(f"{V1}/transactions/{{tx_id:str}}", opt={"access": Access.PARTY})
+async def show_transaction(tx_id: IdHex, gateway: Here, reader: Asker) -> TransactionBody:
+    """Show a transaction, or a trigger's run, with its events, to its sponsor and the parties of its events."""
+    found = await on_thread(find_transaction, gateway, id_of(tx_id), reader)
+    block = gateway.ledger.store.block(found.height)
+    assert block is not None
+    archived = gateway.ledger.archive_row(found.height + 1)
+    asked = found.asked
+    transaction = None if asked is None else asked.transaction
+    error = ErrorOf(found.result.codespace, found.result.number, found.result.message) if found.result.number else None
+    return TransactionBody(
+        id=tx_id.lower(),
+        kind="trigger" if asked is None else "transaction",
+        status="committed" if archived is None else "provable",
+        height=found.height,
+        place=found.place,
+        time_ms=block.time_ms,
+        error=error,
+        work=found.result.work,
+        sponsor=None if transaction is None else transaction.sponsor,
+        expires_at_ms=None if transaction is None else transaction.expires_at_ms,
+        messages=[] if transaction is None else [render_tagged(message) for message in transaction.messages],
+        events=[render_tagged(event) for event in found.events],
+        signed=None if asked is None else base64.b64encode(asked.signed).decode(),
+    )
+
+
+@get(f"{V1}/assets", opt={"access": Access.PUBLIC})
+async def list_assets(gateway: Here, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE) -> Page[AssetBody]:
+    """List assets in the order of their codes."""
+    after = read_cursor(cursor, str)
+    rows = gateway.ledger.assets(after[0] if after else "", limit)
+    items = [_asset(gateway, code, asset) for code, asset in rows]
+    return Page(items, write_cursor(items[-1].code) if len(items) == limit else None)
+
+
+@get(f"{V1}/assets/{{code:str}}", opt={"access": Access.PUBLIC})
+async def show_asset(code: str, gateway: Here) -> AssetBody:
+    """Show an asset and its supply."""
+    asset = gateway.ledger.asset(code)
+    if asset is None:
+        raise NotFound(f"no asset has the code {code[:48]!r}")
+    return _asset(gateway, code, asset)
+
+
+@get(f"{V1}/members", opt={"access": Access.PUBLIC})
+async def list_members(gateway: Here, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE) -> Page[MemberBody]:
+    """List the member institutions in the order of their ids."""
+    after = read_cursor(cursor, str)
+    rows = gateway.ledger.members(after[0] if after else "", limit)
+    items = [MemberBody(member_id, render(member)) for member_id, member in rows]
+    return Page(items, write_cursor(items[-1].id) if len(items) == limit else None)
+
+
+@get(f"{V1}/members/{{member_id:str}}", opt={"access": Access.PUBLIC})
+async def show_member(member_id: str, gateway: Here) -> MemberBody:
+    """Show a member institution."""
+    member = gateway.ledger.member(member_id)
+    if member is None:
+        raise NotFound(f"no member is called {member_id[:32]!r}")
+    return MemberBody(member_id, render(member))
+
+
+def find_transaction(gateway: Gateway, tx_id: bytes, reader: Reader) -> FoundTransaction:
+    """Return a transaction that this reader may read.
+
+    Raises:
+        NotFound: there is none, or this reader is not party to it.
+    """
+    found = gateway.ledger.transaction(tx_id)
+    if found is None:
+        raise NotFound(f"transaction: {NOT_YOURS}")
+    # What was refused before it was authorised stands under another id, so this sponsor signed or was signed for.
+    sponsor = None if found.asked is None or found.asked.transaction is None else found.asked.transaction.sponsor
+    if not reader.may_read(gateway.ledger.parties(found.events, sponsor)):
+        raise NotFound(f"transaction: {NOT_YOURS}")
+    return found
+
+
+def summary_of(row: TransactionRow) -> TransactionSummary:
+    """Return the list form of an indexed result."""
+    height, place = split_position(row.position)
+    return TransactionSummary(
+        id=row.id.hex(),
+        kind="trigger" if row.is_trigger else "transaction",
+        height=height,
+        place=place,
+        time_ms=row.time_ms,
+        sponsor=row.sponsor,
+        messages=row.kinds.split(" ") if row.kinds else [],
+        work=row.work,
+        error=ErrorOf(row.codespace, row.number, row.message) if row.number else None,
+    )
+
+
+def _asset(gateway: Gateway, code: str, asset: Any) -> AssetBody:
+    issuance = get_balance(gateway.ledger.state(), asset.issuance_account, code)
+    return AssetBody(code, -issuance.posted_minor, render(asset))
+
+
+ROUTES = (
+    show_status,
+    show_genesis,
+    list_blocks,
+    show_block,
+    list_transactions,
+    show_transaction,
+    list_assets,
+    show_asset,
+    list_members,
+    show_member,
+)

@@ -1,0 +1,136 @@
+"""Submission of signed transactions, one or thousands a request. The signatures speak: no session is needed."""
+
+import base64
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+from litestar.params import Parameter
+
+from feiqian.api.access import Access
+from feiqian.api.problems import BadParameter, BodyTooLarge, UnsupportedMediaType
+from feiqian.api.routes.parameters import V1, Here
+from feiqian.api.submission import MAX_BATCH_TRANSACTIONS, Outcome, Wait
+from feiqian.core.encoding import MAX_TRANSACTION_BYTES
+
+MSGPACK = "application/msgpack"
+JSON = "application/json"
+DEFAULT_WAIT_S = 15
+MAX_WAIT_S = 60
+
+_WAITS = {"": Wait.NOTHING, "committed": Wait.COMMITTED, "provable": Wait.PROVABLE}
+_STATUS_REACHED = {
+    Wait.NOTHING: ("refused", "committed"),
+    Wait.COMMITTED: ("refused", "committed"),
+    Wait.PROVABLE: ("refused", "provable"),
+}
+
+
+class SubmitBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON form of a batch: each transaction's signed bytes in base64."""
+
+    transactions: list[str]
+
+
+_DECODE_MSGPACK = msgspec.msgpack.Decoder(list[bytes]).decode
+_DECODE_JSON = msgspec.json.Decoder(SubmitBody).decode
+
+
+def _request_body() -> RequestBody:
+    items = Schema(type=OpenAPIType.STRING, content_encoding="base64", description="One signed transaction")
+    batch = Schema(type=OpenAPIType.ARRAY, items=items, min_items=1, max_items=MAX_BATCH_TRANSACTIONS)
+    body = Schema(
+        type=OpenAPIType.OBJECT,
+        properties={"transactions": batch},
+        required=["transactions"],
+        additional_properties=False,
+    )
+    binary = Schema(
+        type=OpenAPIType.STRING,
+        format=OpenAPIFormat.BINARY,
+        description="A MessagePack array of bin, one a transaction",
+    )
+    return RequestBody(
+        content={JSON: OpenAPIMediaType(schema=body), MSGPACK: OpenAPIMediaType(schema=binary)}, required=True
+    )
+
+
+@dataclass
+class SubmitOperation(Operation):
+    """Describes the two forms of the body, which the handler reads itself."""
+
+    request_body: Any = field(default_factory=_request_body)
+
+
+@post(
+    f"{V1}/transactions",
+    opt={"access": Access.PUBLIC},
+    status_code=200,
+    operation_class=SubmitOperation,
+    responses=None,
+)
+async def submit_transactions(
+    request: Request[Any, Any, Any],
+    gateway: Here,
+    wait: Annotated[str, Parameter(pattern=r"^(|committed|provable)$", description="`committed` or `provable`")] = "",
+    timeout_s: Annotated[int, Parameter(ge=1, le=MAX_WAIT_S)] = DEFAULT_WAIT_S,
+) -> Response[bytes]:
+    """Submit signed transactions; answers one outcome each, in order.
+
+    200: every one is as far as was asked for, or refused for good. 202: some are still on their way (`accepted`), or
+    found no room (`later`): send these again. Sending twice is harmless: what stands on the ledger is reported as such.
+    429 or 503 with Retry-After: none was taken.
+    """
+    batch = _read_batch(request.content_type[0], await request.body())
+    waited = _WAITS[wait]
+    outcomes = await gateway.submitter.submit(batch, waited, timeout_s)
+    for outcome in outcomes:
+        gateway.metrics.submitted.labels(outcome.status).inc()
+    has_reached = all(outcome.status in _STATUS_REACHED[waited] for outcome in outcomes)
+    headers = {}
+    later_ms = [outcome.retry_after_ms for outcome in outcomes if outcome.status == "later"]
+    if later_ms:
+        headers["Retry-After"] = str(math.ceil(max(later_ms) / 1000))
+    return _answer(request, outcomes, 200 if has_reached else 202, headers)
+
+
+def _read_batch(content_type: str, body: bytes) -> tuple[bytes, ...]:
+    if content_type == MSGPACK:
+        try:
+            batch = _DECODE_MSGPACK(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise BadParameter("the body is a MessagePack array of bin, each one signed transaction") from None
+    elif content_type == JSON:
+        batch = _read_json(body)
+    else:
+        raise UnsupportedMediaType(f"send {MSGPACK} or {JSON}")
+    if not batch:
+        raise BadParameter("a batch holds at least one transaction")
+    if len(batch) > MAX_BATCH_TRANSACTIONS:
+        raise BodyTooLarge(f"{len(batch)} transactions; at most {MAX_BATCH_TRANSACTIONS} go into one request")
+    largest = max(map(len, batch))
+    if largest > MAX_TRANSACTION_BYTES:
+        raise BodyTooLarge(f"a transaction of {largest} bytes; at most {MAX_TRANSACTION_BYTES} are accepted")
+    return tuple(batch)
+
+
+def _read_json(body: bytes) -> list[bytes]:
+    try:
+        return [base64.b64decode(text, validate=True) for text in _DECODE_JSON(body).transactions]
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise BadParameter('the body is {"transactions": [base64, …]}, each one signed transaction') from None
+
+
+def _answer(
+    request: Request[Any, Any, Any], outcomes: list[Outcome], status: int, headers: dict[str, str]
+) -> Response[bytes]:
+    if MSGPACK in request.headers.get("accept", ""):
+        return Response(msgspec.msgpack.encode(outcomes), status_code=status, media_type=MSGPACK, headers=headers)
+    return Response(msgspec.json.encode(outcomes), status_code=status, media_type=JSON, headers=headers)
+
+
+ROUTES = (submit_transactions,)

@@ -1,0 +1,251 @@
+"""Takes batches of signed transactions to the node and waits, if asked, until each is committed or provable."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+
+from feiqian.api.node_link import NodeLink
+from feiqian.api.problems import NodeAway, TooBusy
+from feiqian.core.wire import Committed, Verdict
+from feiqian.execution.blocks import RESULT, RESULTS_CODEC
+
+MAX_BATCH_TRANSACTIONS = 5_000
+MAX_PENDING_BYTES = 64 * 1024 * 1024
+"""Bytes of submissions that this gateway holds for a node that has not answered; more is refused, never queued."""
+
+REMEMBERED_RESULTS = 50_000
+"""Results kept at hand, for a submitter whose block was quicker than the node's verdict."""
+
+Lookup = Callable[[list[bytes]], Mapping[bytes, tuple[int, bytes]]]
+"""Finds (height, encoded Result) of those ids that are on the ledger; may take long, so it is run on a thread."""
+
+
+class Wait(Enum):
+    """How far a submitter wants to see its transactions."""
+
+    NOTHING = ""
+    COMMITTED = "committed"
+    PROVABLE = "provable"
+
+
+class ErrorBody(msgspec.Struct):
+    """The rule that a transaction broke."""
+
+    codespace: str
+    number: int
+    message: str
+
+
+class Outcome(msgspec.Struct, omit_defaults=True):
+    """What is known of one submitted transaction.
+
+    `status`: `refused` (never entered the pool; see `error`), `later` (no room now: send the same again after
+    `retry_after_ms`), `accepted` (in the pool), `committed` at `height`, `provable`. Of a committed one `error` says
+    which rule refused it on the ledger, where one did. `tx_id` is hex, empty where the bytes are no transaction.
+    """
+
+    tx_id: str
+    status: str
+    height: int = 0
+    error: ErrorBody | None = None
+    retry_after_ms: int = 0
+
+
+class _Found(NamedTuple):
+    height: int
+    result: bytes
+
+
+class Submitter:
+    """Lives on the event loop, beside the node's stream, whose every block it is given."""
+
+    def __init__(self, link: NodeLink, lookup: Lookup) -> None:
+        self._link = link
+        self._lookup = lookup
+        self._waiting: dict[bytes, list[asyncio.Future[_Found]]] = {}
+        self._recent: dict[bytes, _Found] = {}
+        self._recent_blocks: deque[list[bytes]] = deque()
+        self._provable: list[tuple[int, asyncio.Future[None]]] = []
+        self._pending_bytes = 0
+        self._looking: asyncio.Task[None] | None = None
+        self.height = 0
+        """The last committed height that this gateway has heard of."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of submissions that the node has not answered yet."""
+        return self._pending_bytes
+
+    def saw_block(self, block: Committed) -> None:
+        """Tell those who wait for this block, or for the header after its parent."""
+        height = block.height
+        found = {entry.id: _Found(height, entry.result) for entry in RESULTS_CODEC.decode_trusted(block.results)}
+        self.height = height
+        self._recent.update(found)
+        self._recent_blocks.append(list(found))
+        while len(self._recent) > REMEMBERED_RESULTS and len(self._recent_blocks) > 1:
+            for tx_id in self._recent_blocks.popleft():
+                self._recent.pop(tx_id, None)
+        if self._waiting:
+            for tx_id in found.keys() & self._waiting.keys():
+                self._tell(tx_id, found[tx_id])
+        self._release_provable()
+
+    def saw_height(self, height: int) -> None:
+        """Note that the ledger stands at a height whose blocks were not streamed here."""
+        self.height = max(self.height, height)
+        self._release_provable()
+
+    def reconnected(self, height: int) -> None:
+        """Note that blocks after this height will be streamed, and look on the ledger for everything waited for."""
+        self.saw_height(height)
+        if self._waiting:
+            self._looking = asyncio.get_running_loop().create_task(self._look_for_missed())
+
+    async def _look_for_missed(self) -> None:
+        found = await asyncio.to_thread(self._lookup, list(self._waiting))
+        for tx_id, (height, result) in found.items():
+            self._tell(tx_id, _Found(height, result))
+
+    async def submit(self, batch: tuple[bytes, ...], wait: Wait, timeout_s: float) -> list[Outcome]:
+        """Hand a batch on and return what became of each, in order, within about `timeout_s`.
+
+        Raises:
+            NodeAway: the node did not take it, or it is not known whether it did; sending it again is safe.
+            TooBusy: this gateway or the pool is full for all of it.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        verdicts = await self._hand_on(batch)
+        outcomes = [_of_verdict(verdict) for verdict in verdicts]
+        if outcomes and all(outcome.status == "later" for outcome in outcomes):
+            retry_ms = min(outcome.retry_after_ms for outcome in outcomes)
+            first = verdicts[0]
+            raise TooBusy(
+                f"{first.codespace} {first.number}: {first.message}", retry_after_s=math.ceil(retry_ms / 1000)
+            )
+        await self._find_known(verdicts, outcomes)
+        if wait is not Wait.NOTHING:
+            await self._wait_committed(verdicts, outcomes, deadline)
+        if wait is Wait.PROVABLE:
+            await self._wait_provable(outcomes, deadline)
+        return outcomes
+
+    async def _hand_on(self, batch: tuple[bytes, ...]) -> tuple[Verdict, ...]:
+        size_bytes = sum(map(len, batch))
+        if self._pending_bytes and self._pending_bytes + size_bytes > MAX_PENDING_BYTES:
+            raise TooBusy("this gateway holds as many submissions as it may until the node takes them", retry_after_s=1)
+        self._pending_bytes += size_bytes
+        try:
+            verdicts = await self._link.submit(batch)
+        finally:
+            self._pending_bytes -= size_bytes
+        if len(verdicts) != len(batch):
+            raise NodeAway("the node's answer does not fit the submission; send the same again", retry_after_s=1)
+        return verdicts
+
+    async def _find_known(self, verdicts: tuple[Verdict, ...], outcomes: list[Outcome]) -> None:
+        """Give what was refused, yet stands on the ledger, the outcome that it had there: sending twice is harmless."""
+        refused = [
+            verdict.tx_id
+            for verdict, outcome in zip(verdicts, outcomes, strict=True)
+            if outcome.status == "refused" and verdict.tx_id
+        ]
+        if not refused:
+            return
+        found = {tx_id: known for tx_id in refused if (known := self._recent.get(tx_id)) is not None}
+        unknown = [tx_id for tx_id in refused if tx_id not in found]
+        if unknown:
+            found.update(
+                {key: _Found(*value) for key, value in (await asyncio.to_thread(self._lookup, unknown)).items()}
+            )
+        for place, verdict in enumerate(verdicts):
+            if outcomes[place].status == "refused" and verdict.tx_id in found:
+                outcomes[place] = _of_found(verdict.tx_id, found[verdict.tx_id])
+
+    async def _wait_committed(self, verdicts: tuple[Verdict, ...], outcomes: list[Outcome], deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        places: dict[bytes, list[int]] = {}
+        for place, verdict in enumerate(verdicts):
+            if outcomes[place].status == "accepted":
+                places.setdefault(verdict.tx_id, []).append(place)
+        futures: dict[bytes, asyncio.Future[_Found]] = {}
+        for tx_id, its_places in places.items():
+            known = self._recent.get(tx_id)
+            if known is not None:
+                _put(outcomes, its_places, _of_found(tx_id, known))
+                continue
+            futures[tx_id] = loop.create_future()
+            self._waiting.setdefault(tx_id, []).append(futures[tx_id])
+        try:
+            if futures:
+                await asyncio.wait(futures.values(), timeout=max(0.0, deadline - loop.time()))
+        finally:
+            for tx_id, future in futures.items():
+                self._forget(tx_id, future)
+        missing = [tx_id for tx_id, future in futures.items() if not future.done()]
+        looked_up: Mapping[bytes, tuple[int, bytes]] = {}
+        if missing:
+            looked_up = await asyncio.to_thread(self._lookup, missing)
+        for tx_id, future in futures.items():
+            if future.done():
+                _put(outcomes, places[tx_id], _of_found(tx_id, future.result()))
+            elif tx_id in looked_up:
+                _put(outcomes, places[tx_id], _of_found(tx_id, _Found(*looked_up[tx_id])))
+
+    async def _wait_provable(self, outcomes: list[Outcome], deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        highest = max((outcome.height for outcome in outcomes if outcome.status == "committed"), default=-1)
+        if highest >= self.height:
+            entry = (highest, loop.create_future())
+            self._provable.append(entry)
+            try:
+                await asyncio.wait([entry[1]], timeout=max(0.0, deadline - loop.time()))
+            finally:
+                if entry in self._provable:
+                    self._provable.remove(entry)
+        for outcome in outcomes:
+            if outcome.status == "committed" and outcome.height < self.height:
+                outcome.status = "provable"
+
+    def _tell(self, tx_id: bytes, found: _Found) -> None:
+        for future in self._waiting.pop(tx_id, []):
+            if not future.done():
+                future.set_result(found)
+
+    def _forget(self, tx_id: bytes, future: asyncio.Future[_Found]) -> None:
+        others = [other for other in self._waiting.get(tx_id, []) if other is not future]
+        if others:
+            self._waiting[tx_id] = others
+        else:
+            self._waiting.pop(tx_id, None)
+
+    def _release_provable(self) -> None:
+        for height, future in self._provable:
+            if height < self.height and not future.done():
+                future.set_result(None)
+
+
+def _put(outcomes: list[Outcome], places: Iterable[int], outcome: Outcome) -> None:
+    for place in places:
+        outcomes[place] = outcome
+
+
+def _of_verdict(verdict: Verdict) -> Outcome:
+    tx_id = verdict.tx_id.hex()
+    if verdict.number == 0:
+        return Outcome(tx_id, "accepted")
+    error = ErrorBody(verdict.codespace, verdict.number, verdict.message)
+    if verdict.retry_after_ms:
+        return Outcome(tx_id, "later", error=error, retry_after_ms=verdict.retry_after_ms)
+    return Outcome(tx_id, "refused", error=error)
+
+
+def _of_found(tx_id: bytes, found: _Found) -> Outcome:
+    result = RESULT.decode_trusted(found.result)
+    error = ErrorBody(result.codespace, result.number, result.message) if result.number else None
+    return Outcome(tx_id.hex(), "committed", found.height, error)

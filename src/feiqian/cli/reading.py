@@ -1,0 +1,127 @@
+"""`feiqian account`, `tx`, `block`, `export`: what the ledger holds, as the one who is signed in may see it."""
+
+import sys
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+from cyclopts import App
+from rich.console import Console
+
+from feiqian.cli.connection import Url, connect
+from feiqian.cli.output import Output, fields_text
+from feiqian.core.addresses import from_text
+from feiqian.core.amounts import to_decimal_text
+
+
+def register(app: App) -> None:
+    """Add this room's commands."""
+    for command in (account, tx, block, export):
+        app.command(command)
+
+
+def account(
+    address: str,
+    *,
+    entries: int = 10,
+    key: Path | None = None,
+    as_account: str | None = None,
+    url: Url = None,
+    json: bool = False,
+) -> None:
+    """Print an account: who holds it, its balances and last entries.
+
+    Parameters
+    ----------
+    address: the account, fq1….
+    entries: how many of its last entries to print.
+    key: a key file of the account's policy, to sign in with.
+    as_account: the account to sign in for, where it is another one than ADDRESS.
+    url: the gateway's address.
+    json: print one JSON value.
+    """
+    raw = from_text(address)
+    with connect(url, as_account or address, key) as client:
+        value = client.account(raw)
+        balances = client.balances(raw)
+        last = list(islice(client.entries(raw), entries))
+    out = Output(is_json=json)
+    if json:
+        out.value(value | {"balances": balances, "entries": last})
+        return
+    scales = {balance["asset"]: balance["scale"] for balance in balances}
+    out.value({name: value[name] for name in ("address", "member", "is_frozen")})
+    out.rows(
+        ("asset", "posted", "held", "available", "limit"),
+        [
+            {"asset": balance["asset"]}
+            | {
+                name: to_decimal_text(balance[f"{name}_minor"], balance["scale"])
+                for name in ("posted", "held", "available", "limit")
+            }
+            for balance in balances
+        ],
+    )
+    out.rows(
+        ("height", "asset", "amount", "balance", "kind", "tx_id"),
+        [
+            entry
+            | {
+                "amount": to_decimal_text(entry["amount_minor"], scales[entry["asset"]]),
+                "balance": to_decimal_text(entry["posted_minor"], scales[entry["asset"]]),
+            }
+            for entry in last
+        ],
+    )
+
+
+def tx(
+    tx_id: str, *, key: Path | None = None, as_account: str | None = None, url: Url = None, json: bool = False
+) -> None:
+    """Print a transaction: what was asked, what came of it, what happened.
+
+    Parameters
+    ----------
+    tx_id: its id, 64 hex digits.
+    key: a key file to sign in with.
+    as_account: the account to sign in for.
+    url: the gateway's address.
+    json: print one JSON value.
+    """
+    with connect(url, as_account, key) as client:
+        Output(is_json=json).value(client.transaction(tx_id))
+
+
+def block(height: int, *, url: Url = None, json: bool = False) -> None:
+    """Print a block: its place in the chain, header and commit.
+
+    Parameters
+    ----------
+    height: which one.
+    url: the gateway's address.
+    json: print one JSON value.
+    """
+    with connect(url) as client:
+        value = client.block(height)
+
+    def people(console: Console) -> None:
+        brief = {name: field for name, field in value.items() if name not in ("header", "commit")}
+        console.print(fields_text(brief), markup=False)
+
+    Output(is_json=json).value(value, people)
+
+
+def export(what: str, *, key: Path | None = None, as_account: str | None = None, url: Url = None) -> None:
+    """Print a whole list as JSON lines: blocks, members, assets, transactions or an account's entries.
+
+    Parameters
+    ----------
+    what: blocks, members, assets, transactions, or an address for its entries.
+    key: a key file to sign in with.
+    as_account: the account to sign in for.
+    url: the gateway's address.
+    """
+    path = f"/accounts/{what}/entries" if what.startswith("fq1") else f"/{what}"
+    with connect(url, as_account, key) as client:
+        for item in client.pages(path):
+            sys.stdout.write(msgspec.json.encode(item).decode() + "\n")

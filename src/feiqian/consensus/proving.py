@@ -1,0 +1,116 @@
+"""Makes proof files from a node's store: the fact, its tree proofs, and the trail of archived blocks for it."""
+
+from typing import Any, Protocol
+
+from feiqian.consensus import light, proof_file
+from feiqian.consensus.genesis_file import Genesis
+from feiqian.consensus.light import LightBlock
+from feiqian.core.errors import Fault
+from feiqian.execution.blocks import RESULTS_CODEC
+from feiqian.execution.tables import RESULTS, height_key
+from feiqian.state.archive import ArchiveRow
+from feiqian.state.store import StoredBlock
+from feiqian.state.tables import Table
+from feiqian.state.tree import MemoryTree
+
+
+class Unprovable(Exception):
+    """What was asked cannot be proved now: not there, not provable yet, or no longer held. The message says which."""
+
+
+class ProofStore(Protocol):
+    """What proving reads of a store."""
+
+    def archived_heights(self) -> tuple[int, int] | None: ...
+
+    def archive_row(self, height: int) -> ArchiveRow | None: ...
+
+    def app_hash_at(self, height: int) -> bytes: ...
+
+    def prove(self, height: int, key: bytes) -> tuple[bytes | None, bytes]: ...
+
+    def block(self, height: int) -> StoredBlock | None: ...
+
+    def result(self, tx_id: bytes) -> tuple[int, int, bytes] | None: ...
+
+
+def provable_height(store: ProofStore) -> int:
+    """Return the last height that can be proved: its successor's header is archived.
+
+    Raises:
+        Unprovable: no header is archived yet.
+    """
+    archived = store.archived_heights()
+    if archived is None:
+        raise Unprovable("no block has been archived yet; wait for the second one")
+    return archived[1] - 1
+
+
+def prove_record(
+    store: ProofStore,
+    genesis: Genesis,
+    table: Table[Any],
+    key: bytes,
+    *,
+    height: int | None = None,
+    known_height: int | None = None,
+) -> bytes:
+    """Return the proof file of a record, or of its absence, after `height` (the last provable one unless given).
+
+    `key` is the record's own. `known_height` starts the trail at a block that the verifier knows, not at the genesis.
+
+    Raises:
+        Unprovable: that height is not provable yet, or its block is no longer archived.
+        OutsideWindow: the store no longer holds the state of that height.
+    """
+    at = _height(store, height)
+    record, proof = store.prove(at, table.prefix + key)
+    trail = _trail(store, genesis, at + 1, known_height)
+    return proof_file.build_record(at, table, key, record, proof, store.app_hash_at(at), trail)
+
+
+def prove_result(
+    store: ProofStore, genesis: Genesis, tx_id: bytes, *, height: int | None = None, known_height: int | None = None
+) -> bytes:
+    """Return the proof file of a transaction's result, by the state after `height` (the last provable unless given).
+
+    Raises:
+        Unprovable: no such transaction is committed, or see `prove_record`.
+        OutsideWindow: the store no longer holds the state of that height.
+    """
+    found = store.result(tx_id)
+    block = None if found is None else store.block(found[0])
+    if found is None or block is None:
+        raise Unprovable(f"no transaction {tx_id.hex()} is committed here")
+    at = _height(store, height)
+    if at < block.height:
+        raise Unprovable(f"the transaction stands in block {block.height}, which is not provable yet")
+    key = RESULTS.prefix + height_key(block.height)
+    record, state_proof = store.prove(at, key)
+    if record is None:
+        # Its root has left the state since; the state after its own block holds it, for as long as that is kept.
+        at = block.height
+        record, state_proof = store.prove(at, key)
+    if record is None:
+        raise Fault(f"state after block {at} does not hold the root of its own results")
+    results = MemoryTree({stored.id: stored.result for stored in RESULTS_CODEC.decode_trusted(block.results)})
+    trail = _trail(store, genesis, at + 1, known_height)
+    proofs = (results.prove(tx_id), state_proof)
+    return proof_file.build_result(block.height, at, tx_id, found[2], record, proofs, store.app_hash_at(at), trail)
+
+
+def _height(store: ProofStore, height: int | None) -> int:
+    last = provable_height(store)
+    if height is not None and height > last:
+        raise Unprovable(f"height {height} is not provable yet; the last that is: {last}")
+    return last if height is None else height
+
+
+def _trail(store: ProofStore, genesis: Genesis, height: int, known_height: int | None) -> list[LightBlock]:
+    def fetch(wanted: int) -> LightBlock:
+        row = store.archive_row(wanted)
+        if row is None:
+            raise Unprovable(f"block {wanted} is not archived here")
+        return light.light_block(row)
+
+    return light.build_trail(fetch, genesis, height, known_height)

@@ -1,0 +1,99 @@
+"""Who may enter a block: decoding, signatures, expiry, replay and authority, the same for mempool, proposer, validator.
+
+`prepare` needs no state and may run on any thread; `admit` reads the state as of the start of the block.
+"""
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from feiqian.core.encoding import encode
+from feiqian.core.signatures import PublicKey, verify
+from feiqian.core.transactions import (
+    TRANSACTION_VERSION,
+    Signature,
+    Transaction,
+    decode_signed,
+    signing_bytes,
+    transaction_id,
+)
+from feiqian.execution.errors import (
+    NoSignature,
+    SignatureInvalid,
+    SignaturesOutOfOrder,
+    WrongChain,
+    WrongVersion,
+)
+from feiqian.execution.registry import Registry
+from feiqian.ledger.authority import authorise
+from feiqian.ledger.context import BlockInfo
+from feiqian.ledger.replay import ReplayReader, check_replay, check_window
+from feiqian.state.tables import Overlay
+
+
+class Prepared(NamedTuple):
+    """A transaction that is well-formed, for this chain, and whose every signature verified."""
+
+    signed: bytes
+    tx_id: bytes
+    transaction: Transaction[Any]
+    signers: frozenset[PublicKey]
+
+
+def prepare(registry: Registry, chain_id: str, signed: bytes) -> Prepared:
+    """Check everything about a signed transaction that needs no state.
+
+    Raises:
+        InvalidTransaction: see `check_form`.
+        SignatureInvalid: a signature that its key did not make.
+    """
+    prepared = check_form(registry, chain_id, signed)
+    envelope = decode_signed(signed)
+    message = signing_bytes(prepared.tx_id)
+    for signature in envelope.signatures:
+        if not verify(signature.key, message, signature.signature):
+            raise SignatureInvalid(f"the signature by key {signature.key.data.hex()} does not verify")
+    return prepared
+
+
+def check_form(registry: Registry, chain_id: str, signed: bytes) -> Prepared:
+    """Decode a signed transaction and check it, but for its signatures: whoever calls this verifies them elsewhere.
+
+    Raises:
+        TooLarge, Undecodable, NonCanonical: not the canonical bytes of a transaction.
+        WrongVersion, WrongChain: not for this ledger.
+        NoSignature, SignaturesOutOfOrder: see each.
+    """
+    envelope = decode_signed(signed)
+    transaction = registry.transaction_codec.decode(envelope.body)
+    if transaction.version != TRANSACTION_VERSION:
+        raise WrongVersion(f"transaction version {transaction.version}; this ledger reads {TRANSACTION_VERSION}")
+    if transaction.chain_id != chain_id:
+        raise WrongChain(f"signed for ledger {transaction.chain_id!r}; this one is {chain_id!r}")
+    _check_order(envelope.signatures)
+    tx_id = transaction_id(envelope.body)
+    return Prepared(signed, tx_id, transaction, frozenset([signature.key for signature in envelope.signatures]))
+
+
+def admit(state: Overlay, replay: ReplayReader, prepared: Prepared, block: BlockInfo, window_ms: int) -> None:
+    """Check what decides whether the transaction may stand in the block at all; it uses up its id only then.
+
+    Raises:
+        InvalidTransaction: expired, too far ahead, already used, or not authorised as of the start of the block.
+    """
+    transaction = prepared.transaction
+    check_window(transaction.expires_at_ms, block.time_ms, window_ms)
+    check_replay(replay, transaction.expires_at_ms, prepared.tx_id)
+    authorise(state, transaction.messages, transaction.sponsor, prepared.signers)
+
+
+def encode_bundle(signed_transactions: tuple[bytes, ...]) -> bytes:
+    """Return what CometBFT is given as one transaction: a tuple of signed transactions."""
+    return encode(signed_transactions)
+
+
+def _check_order(signatures: tuple[Signature, ...]) -> None:
+    if not signatures:
+        raise NoSignature("a transaction carries at least one signature")
+    keys = [(signature.key.scheme, signature.key.data) for signature in signatures]
+    if any(left >= right for left, right in pairwise(keys)):
+        raise SignaturesOutOfOrder("signatures are sorted by scheme and key, each key once")

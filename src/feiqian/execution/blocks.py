@@ -1,0 +1,271 @@
+"""Runs a block: a pure function of committed state and the block to results, events and writes.
+
+Order: upgrade step, due triggers, then transactions. Each runs on an overlay that is kept or dropped whole.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+from msgspec import Meta
+
+from feiqian.core.encoding import Codec, Hash32, Height, Record, TimeMs, Uint32, Uint63, encode
+from feiqian.core.errors import Fault, InvalidTransaction
+from feiqian.core.hashing import Domain
+from feiqian.core.signatures import PublicKey
+from feiqian.execution.admission import Prepared, admit
+from feiqian.execution.errors import BlockLimitReached, WorkLimitReached
+from feiqian.execution.registry import Registry, RegistryDispatcher
+from feiqian.execution.tables import RESULTS, ResultsRoot, height_key
+from feiqian.execution.upgrades import run_upgrade
+from feiqian.ledger import metering, triggers
+from feiqian.ledger.context import BlockInfo, Context
+from feiqian.ledger.errors import TransactionReplayed
+from feiqian.ledger.parameters import get_parameters
+from feiqian.ledger.records import Parameters
+from feiqian.ledger.replay import ReplayReader
+from feiqian.state.replay import REPLAY_DIGESTS, ReplayDigest, replay_digest
+from feiqian.state.tables import BlockState, Changes, Overlay, Reader
+from feiqian.state.tree import root_of
+
+MAX_BUNDLE_BYTES = 256 * 1024
+_REFUSED_ID = Domain("feiqian/refused-transaction/v1")
+_TRIGGER_ID = Domain("feiqian/trigger/v1")
+_BUNDLE_RESULTS = Domain("feiqian/bundle-results/v1")
+_NO_SIGNERS: frozenset[PublicKey] = frozenset()
+
+
+class Block(Record):
+    """What consensus decided: the bundles in order; height and time stand in the header too."""
+
+    height: Height
+    time_ms: TimeMs
+    bundles: tuple[bytes, ...]
+
+
+class Result(Record):
+    """What became of a transaction or trigger. `number` 0: done; otherwise the rule of `codespace` that refused it."""
+
+    codespace: str
+    number: Uint32
+    message: Annotated[str, Meta(max_length=500)]
+    work: Uint63
+    events: tuple[bytes, ...]
+
+
+class StoredResult(Record):
+    """A result with the id that it stands under in the block's results tree."""
+
+    id: Hash32
+    result: bytes
+
+
+BLOCK: Codec[Block] = Codec(Block, "block")
+BUNDLE: Codec[tuple[bytes, ...]] = Codec(tuple[bytes, ...], "bundle")
+RESULT: Codec[Result] = Codec(Result, "result")
+RESULTS_CODEC: Codec[tuple[StoredResult, ...]] = Codec(tuple[StoredResult, ...], "results")
+
+
+class Unprepared(NamedTuple):
+    """Bytes in a block that are no acceptable transaction, and why. Only blocks that arrive by sync can hold one."""
+
+    signed: bytes
+    error: InvalidTransaction
+
+
+class Outcome(NamedTuple):
+    """All that a block does.
+
+    `results` are (id, encoded Result), the first `triggers` of them of triggers, then one for each transaction. Of a
+    block that is being proposed, `left_out` are the places of transactions that may not stand in it, with the reason,
+    and those from place `taken` on did not fit; otherwise none is left out and all are taken.
+    """
+
+    results: tuple[tuple[bytes, bytes], ...]
+    changes: Changes
+    replay_ids: tuple[tuple[int, bytes], ...]
+    work: int
+    triggers: int
+    taken: int
+    left_out: tuple[tuple[int, InvalidTransaction], ...]
+    is_empty: bool
+
+
+class _Run(NamedTuple):
+    """What one block's execution shares; lives for that block."""
+
+    registry: Registry
+    state: BlockState
+    start: Overlay
+    replay: ReplayReader
+    block: BlockInfo
+    parameters: Parameters
+    dispatcher: RegistryDispatcher
+
+
+def execute_block(
+    registry: Registry,
+    reader: Reader,
+    replay: ReplayReader,
+    block: BlockInfo,
+    transactions: Sequence[Prepared | Unprepared],
+    *,
+    is_proposal: bool = False,
+) -> Outcome:
+    """Run a block on committed state.
+
+    `is_proposal`: the caller is choosing what goes in, so what may not stand in the block is left out, and running
+    stops at the work limit; otherwise each such transaction is recorded as refused.
+
+    Raises:
+        Fault: this binary is not the one that may run this height, or state is broken.
+    """
+    state = BlockState(reader)
+    parameters = get_parameters(state)
+    dispatcher = RegistryDispatcher(registry)
+    run = _Run(registry, state, state.start(), replay, block, parameters, dispatcher)
+    results: list[tuple[bytes, bytes]] = []
+    has_upgraded = run_upgrade(registry, state, block, dispatcher)
+    triggers_work = _run_triggers(run, results)
+    triggers_run = len(results)
+    taken, left_out, replay_ids, work = _run_transactions(
+        run, transactions, results, triggers_work, is_proposal=is_proposal
+    )
+    is_empty = not (results or has_upgraded)
+    if not is_empty:
+        _record_digests(state, block.height, results, replay_ids, parameters)
+    return Outcome(
+        tuple(results), state.changes(), tuple(replay_ids), work, triggers_run, taken, tuple(left_out), is_empty
+    )
+
+
+def has_due_triggers(reader: Reader, now_ms: int) -> bool:
+    """Say whether a block at this time would run a trigger; an idle solo ledger makes a block then."""
+    return bool(triggers.due(BlockState(reader), now_ms, 1))
+
+
+def bundle_results(results: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return what stands as `data` in a bundle's ExecTxResult: one digest over its transactions' results in order."""
+    return _BUNDLE_RESULTS.hash(b"".join(id_ + _BUNDLE_RESULTS.hash(result) for id_, result in results))
+
+
+def _run_triggers(run: _Run, results: list[tuple[bytes, bytes]]) -> int:
+    total = 0
+    for key, scheduled in triggers.due(run.state, run.block.time_ms, run.parameters.max_triggers_per_block):
+        trigger = run.registry.trigger_codec.decode_trusted(scheduled.data)
+        trigger_id = _TRIGGER_ID.hash(key)
+        triggers.remove(run.state, key)
+        handler = run.registry.triggers[type(trigger)]
+        ctx = _context(run, trigger_id, None, _NO_SIGNERS)
+        result = _attempt(run, ctx, 0, [(handler, trigger)])
+        results.append((trigger_id, encode(result)))
+        total += result.work
+    return total
+
+
+def _run_transactions(
+    run: _Run,
+    transactions: Sequence[Prepared | Unprepared],
+    results: list[tuple[bytes, bytes]],
+    work: int,
+    *,
+    is_proposal: bool,
+) -> tuple[int, list[tuple[int, InvalidTransaction]], list[tuple[int, bytes]], int]:
+    used: dict[bytes, int] = {}
+    left_out: list[tuple[int, InvalidTransaction]] = []
+    taken = len(transactions)
+    for place, transaction in enumerate(transactions):
+        refusal = _refusal(run, transaction, used, work)
+        if refusal is None:
+            assert isinstance(transaction, Prepared)
+            result = _run_transaction(run, transaction)
+            results.append((transaction.tx_id, encode(result)))
+            used[transaction.tx_id] = transaction.transaction.expires_at_ms
+            work += result.work
+        elif not is_proposal:
+            place_id = run.block.height.to_bytes(8, "big") + place.to_bytes(4, "big") + transaction.signed
+            results.append((_REFUSED_ID.hash(place_id), encode(_refused(refusal, 0))))
+        elif isinstance(refusal, BlockLimitReached):
+            taken = place
+            break
+        else:
+            left_out.append((place, refusal))
+    return taken, left_out, [(expires_at_ms, tx_id) for tx_id, expires_at_ms in used.items()], work
+
+
+def _refusal(
+    run: _Run, transaction: Prepared | Unprepared, used: dict[bytes, int], work: int
+) -> InvalidTransaction | None:
+    """Return why a transaction may not stand in this block, or None. Its id stays unused then."""
+    if isinstance(transaction, Unprepared):
+        return transaction.error
+    if work >= run.parameters.max_block_work:
+        return BlockLimitReached(f"the block's work reached {work} of {run.parameters.max_block_work}")
+    try:
+        if transaction.tx_id in used:
+            raise TransactionReplayed(f"transaction {transaction.tx_id.hex()} stands in this block already")
+        admit(run.start, run.replay, transaction, run.block, run.parameters.replay_window_ms)
+        sponsor = transaction.transaction.sponsor
+        metering.charge(
+            run.state, sponsor, len(transaction.signed), _admission_work(transaction), run.block, run.parameters
+        )
+    except InvalidTransaction as refusal:
+        return refusal
+    return None
+
+
+def _run_transaction(run: _Run, prepared: Prepared) -> Result:
+    transaction = prepared.transaction
+    ctx = _context(run, prepared.tx_id, transaction.sponsor, prepared.signers)
+    steps = [(run.registry.handlers[type(message)], message) for message in transaction.messages]
+    base_work = _admission_work(prepared)
+    result = _attempt(run, ctx, base_work, steps)
+    metering.add_work(run.state, transaction.sponsor, result.work - base_work, run.block)
+    return result
+
+
+def _admission_work(prepared: Prepared) -> int:
+    return metering.admission_work(len(prepared.signed), len(prepared.signers))
+
+
+def _attempt(run: _Run, ctx: Context, base_work: int, steps: Sequence[tuple[Any, Any]]) -> Result:
+    try:
+        for handler, message in steps:
+            handler(ctx, message)
+        work = base_work + ctx.work + metering.WORK_PER_RECORD * len(ctx.state.written)
+        if work > run.parameters.max_block_work:
+            raise WorkLimitReached(f"work {work}; a block holds {run.parameters.max_block_work}")
+    except InvalidTransaction as refusal:
+        return _refused(refusal, base_work + ctx.work)
+    ctx.state.keep()
+    return Result("", 0, "", work, tuple([encode(event) for event in ctx.events]))
+
+
+def _refused(refusal: InvalidTransaction, work: int) -> Result:
+    if not refusal.number:
+        raise Fault(f"{type(refusal).__name__} has no number; every rule needs a permanent one")
+    return Result(refusal.codespace, refusal.number, refusal.message[:500], work, ())
+
+
+def _context(run: _Run, origin: bytes, sponsor: str | None, signers: frozenset[PublicKey]) -> Context:
+    return Context(Overlay(run.state), run.block, origin, sponsor, signers, run.dispatcher)
+
+
+def _record_digests(
+    state: BlockState,
+    height: int,
+    results: list[tuple[bytes, bytes]],
+    replay_ids: list[tuple[int, bytes]],
+    parameters: Parameters,
+) -> None:
+    key = height_key(height)
+    RESULTS.put(state, key, ResultsRoot(root_of(dict(results))))
+    REPLAY_DIGESTS.put(state, key, ReplayDigest(replay_digest([tx_id for _, tx_id in replay_ids])))
+    last = height_key(max(0, height - parameters.proof_window))
+    for table in (RESULTS, REPLAY_DIGESTS):
+        old = []
+        for old_key, _ in table.scan(state):
+            if old_key >= last or len(old) == parameters.max_window_deletes:
+                break
+            old.append(old_key)
+        for old_key in old:
+            table.delete(state, old_key)

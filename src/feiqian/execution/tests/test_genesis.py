@@ -1,0 +1,120 @@
+"""A consortium file becomes a ledger's first records, or a sentence that names what is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+
+from feiqian.core.errors import Fault
+from feiqian.core.plain import to_plain
+from feiqian.execution.genesis import ConsortiumError, account_names, compile_consortium, genesis_changes
+from feiqian.execution.registry import Registry
+from feiqian.ledger.accounts import ACCOUNTS
+from feiqian.ledger.assets import ASSETS
+from feiqian.ledger.members import MEMBERS
+from feiqian.modules import Module
+from feiqian.state.tables import BlockState
+
+BASE = """
+[chain]
+id = "feiqian-test-1"
+
+[[members]]
+id = "mint"
+legal_name = "Mint of Nowhere"
+roles = ["issuer"]
+
+[[accounts]]
+name = "mint/issuance"
+member = "mint"
+keys = [{ key = "ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a" }]
+
+[[assets]]
+code = "GLD"
+name = "Gold of Nowhere"
+scale = 2
+issuer = "mint"
+issuance_account = "@mint/issuance"
+supply_cap = "1000.00"
+"""
+
+
+def compiled(tmp_path: Path, registry: Registry, text: str, resolve=None):
+    path = tmp_path / "consortium.toml"
+    path.write_text(text)
+    return compile_consortium(path, registry, resolve)
+
+
+def test_members_accounts_and_assets_stand_in_state(ledger) -> None:
+    state = BlockState(ledger)
+    member = MEMBERS.get(state, b"mint")
+    assert member is not None
+    assert (member.legal_name, member.roles) == ("Mint of Nowhere", ("governor", "issuer"))
+    south = ACCOUNTS.get(state, ledger.names["south"])
+    assert south is not None
+    assert south.member == "south"
+    assert sorted(key.role for key in south.policy.keys) == ["checker", "maker"]
+    assert to_plain(south.policy.rules[0])["up_to_minor"] == 100
+    asset = ASSETS.get(state, b"GLD")
+    assert asset is not None
+    assert asset.supply_cap_minor == 100_000_000
+    assert asset.issuance_account == ledger.names["mint/issuance"]
+
+
+def test_the_same_file_gives_the_same_records(tmp_path: Path, registry: Registry) -> None:
+    first = genesis_changes(registry, compiled(tmp_path, registry, BASE), 5, 0)
+    assert first == genesis_changes(registry, compiled(tmp_path, registry, BASE), 5, 0)
+    assert len(first) > 5
+
+
+def test_key_names_are_resolved_by_the_caller(tmp_path: Path, registry: Registry) -> None:
+    explicit = "ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+    text = BASE.replace(explicit, "key:mint")
+    resolved = compiled(tmp_path, registry, text, lambda name: {"mint": explicit}[name])
+    assert account_names(resolved) == account_names(compiled(tmp_path, registry, BASE))
+    with pytest.raises(ConsortiumError, match="--keys"):
+        compiled(tmp_path, registry, text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[chain]", "[chain", "consortium.toml"),
+        ('id = "feiqian-test-1"', 'name = "x"', "unknown field `name` - at `$.chain`"),
+        ("[chain]", "[weather]\nsun = 1\n[chain]", "no module is called 'weather'"),
+        ('roles = ["issuer"]', 'roles = ["issuer"]\ncolour = "red"', "colour"),
+        ('roles = ["issuer"]', 'roles = ["issuer"]\nlei = "529900T8BM49AURSDO54"', "no valid LEI"),
+        ('roles = ["issuer"]', 'roles = ["issuer"]\nbic = "NOPE"', "no valid BIC"),
+        ('member = "mint"', 'member = "mind"', "mind"),
+        ("d75a98", "zz5a98", "hex"),
+        ("ed25519:d75a", "rsa:d75a", "write one of"),
+        ("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "00" * 32, "not a valid Ed25519"),
+        ('"@mint/issuance"', '"@mint/other"', "names no entry"),
+        ('supply_cap = "1000.00"', 'supply_cap = "1000.001"', "fraction digits"),
+        ("scale = 2", "scale = 10", "<= 9"),
+        ('issuer = "mint"', 'issuer = "mind"', "mind"),
+        ("[chain]", "[parameters]\nmax_block_byte = 1\n[chain]", "max_block_byte"),
+        ("[chain]", "[parameters]\nproof_window = 1\n[chain]", "proof_window"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, registry: Registry, old: str, new: str, said: str) -> None:
+    assert old in BASE
+    with pytest.raises(ConsortiumError) as caught:
+        compiled(tmp_path, registry, BASE.replace(old, new, 1))
+    assert said in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path, registry: Registry) -> None:
+    with pytest.raises(ConsortiumError, match="No such file"):
+        compile_consortium(tmp_path / "absent.toml", registry)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConsortiumError, match=r"binary\.toml"):
+        compile_consortium(tmp_path / "binary.toml", registry)
+
+
+def test_a_name_declared_twice_is_a_fault(registry: Registry) -> None:
+    module = registry.modules[0]
+    with pytest.raises(Fault, match="declared twice"):
+        Registry([module, Module("copy", module.handlers)])
+    with pytest.raises(Fault, match="does not know"):
+        registry.table_of(b"weather.sun/1")

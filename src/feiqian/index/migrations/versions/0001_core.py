@@ -1,0 +1,118 @@
+"""The core tables: blocks, results, transactions, events, parties, accounts, balances, entries, and the marker."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    """Make the tables of the first release."""
+    _marker_and_blocks()
+    _results_and_transactions()
+    _events()
+    _parties("event_parties")
+    _parties("transaction_parties")
+    _accounts()
+
+
+def _marker_and_blocks() -> None:
+    op.create_table(
+        "index_marker",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("chain_id", sa.Text, nullable=False),
+        sa.Column("base_height", _BIG, nullable=False),
+        sa.Column("height", _BIG, nullable=False),
+        sa.Column("time_ms", _BIG, nullable=False),
+        sa.Column("app_hash", sa.LargeBinary, nullable=False),
+        sa.Column("schema_digest", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "blocks",
+        sa.Column("height", _BIG, primary_key=True, autoincrement=False),
+        sa.Column("time_ms", _BIG, nullable=False),
+        sa.Column("app_hash", sa.LargeBinary, nullable=False),
+        sa.Column("transaction_count", sa.Integer, nullable=False),
+        sa.Column("result_count", sa.Integer, nullable=False),
+        sa.Column("event_count", sa.Integer, nullable=False),
+        sa.Column("size_bytes", sa.Integer, nullable=False),
+    )
+
+
+def _results_and_transactions() -> None:
+    op.create_table(
+        "results",
+        sa.Column("position", _BIG, primary_key=True, autoincrement=False),
+        sa.Column("id", sa.LargeBinary, nullable=False),
+        sa.Column("is_trigger", sa.Boolean, nullable=False),
+        sa.Column("codespace", sa.Text, nullable=False),
+        sa.Column("number", _BIG, nullable=False),
+        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("work", _BIG, nullable=False),
+    )
+    op.create_index("ix_results_id", "results", ["id"])
+    op.create_table(
+        "transactions",
+        sa.Column("position", _BIG, primary_key=True, autoincrement=False),
+        sa.Column("tx_id", sa.LargeBinary, nullable=False),
+        sa.Column("sponsor", sa.Text, nullable=False),
+        sa.Column("kinds", sa.Text, nullable=False),
+        sa.Column("expires_at_ms", _BIG, nullable=False),
+        sa.Column("size_bytes", sa.Integer, nullable=False),
+    )
+
+
+def _events() -> None:
+    op.create_table(
+        "events",
+        sa.Column("position", _BIG, primary_key=True, autoincrement=False),
+        sa.Column("result_position", _BIG, nullable=False),
+        sa.Column("event_index", sa.Integer, nullable=False),
+        sa.Column("tag", sa.Text, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+    )
+
+
+def _parties(name: str) -> None:
+    op.create_table(
+        name,
+        sa.Column("member", sa.Text, primary_key=True),
+        sa.Column("position", _BIG, primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
+    )
+
+
+def _accounts() -> None:
+    op.create_table(
+        "accounts",
+        sa.Column("address", sa.LargeBinary, primary_key=True),
+        sa.Column("member", sa.Text, nullable=False),
+        sa.Column("position", _BIG, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_accounts_member", "accounts", ["member"])
+    op.create_table(
+        "balances",
+        sa.Column("account", sa.LargeBinary, primary_key=True),
+        sa.Column("asset", sa.Text, primary_key=True),
+        sa.Column("posted_minor", _BIG, nullable=False),
+        sa.Column("entry_count", _BIG, nullable=False),
+        sa.Column("position", _BIG, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "entries",
+        sa.Column("account", sa.LargeBinary, primary_key=True),
+        sa.Column("position", _BIG, primary_key=True, autoincrement=False),
+        sa.Column("leg_index", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("asset", sa.Text, nullable=False),
+        sa.Column("sequence", _BIG, nullable=False),
+        sa.Column("amount_minor", _BIG, nullable=False),
+        sa.Column("posted_minor", _BIG, nullable=False),
+        sa.Column("result_position", _BIG, nullable=False),
+        sa.Column("time_ms", _BIG, nullable=False),
+        sqlite_with_rowid=False,
+    )

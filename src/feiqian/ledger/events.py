@@ -1,0 +1,291 @@
+"""What happened on the ledger: tag "ledger.<Name>", each naming the accounts and members concerned."""
+
+from feiqian.core.addresses import Address
+from feiqian.core.encoding import AmountMinor, AssetId, Hash32, MemberId, PositiveMinor, ShortText, TimeMs, Uint32
+from feiqian.core.signatures import PublicKey
+from feiqian.ledger.context import Event
+from feiqian.ledger.records import Asset, Leg, Member, Parameters, Policy
+
+
+class MemberAdded(Event, tag="ledger.MemberAdded"):
+    """A member was admitted."""
+
+    member: MemberId
+    record: Member
+
+    def members(self) -> tuple[str, ...]:
+        return (self.member,)
+
+
+class MemberChanged(Event, tag="ledger.MemberChanged"):
+    """A member's record was replaced."""
+
+    member: MemberId
+    record: Member
+
+    def members(self) -> tuple[str, ...]:
+        return (self.member,)
+
+
+class AccountOpened(Event, tag="ledger.AccountOpened"):
+    """An account was opened."""
+
+    account: Address
+    member: MemberId
+    policy: Policy
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+    def members(self) -> tuple[str, ...]:
+        return (self.member,)
+
+
+class PolicyChanged(Event, tag="ledger.PolicyChanged"):
+    """An account's policy was replaced; its address stays."""
+
+    account: Address
+    policy: Policy
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+
+class AccountFrozen(Event, tag="ledger.AccountFrozen"):
+    """An account was frozen in all assets by a member."""
+
+    account: Address
+    by: MemberId
+    reason: ShortText
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+    def members(self) -> tuple[str, ...]:
+        return (self.by,)
+
+
+class AccountReleased(Event, tag="ledger.AccountReleased"):
+    """A frozen account was released by a member."""
+
+    account: Address
+    by: MemberId
+    reason: ShortText
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+    def members(self) -> tuple[str, ...]:
+        return (self.by,)
+
+
+class AssetDefined(Event, tag="ledger.AssetDefined"):
+    """An asset came into being, with no supply yet."""
+
+    code: AssetId
+    asset: Asset
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.asset.issuance_account,)
+
+    def members(self) -> tuple[str, ...]:
+        return (self.asset.issuer,)
+
+
+class Posted(Event, tag="ledger.Posted"):
+    """One balanced entry; legs as they were given, not netted."""
+
+    legs: tuple[Leg, ...]
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return tuple(dict.fromkeys(leg.account for leg in self.legs))
+
+
+class LimitSet(Event, tag="ledger.LimitSet"):
+    """An account's agreed credit limit in an asset changed."""
+
+    account: Address
+    asset: AssetId
+    limit_minor: AmountMinor
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+
+class AssetFreezeSet(Event, tag="ledger.AssetFreezeSet"):
+    """An account was frozen or released for one asset."""
+
+    account: Address
+    asset: AssetId
+    is_frozen: bool
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+
+class ListingSet(Event, tag="ledger.ListingSet"):
+    """An account was put on, or taken off, an asset's list of holders."""
+
+    account: Address
+    asset: AssetId
+    is_listed: bool
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+
+class HoldPlaced(Event, tag="ledger.HoldPlaced"):
+    """Part of an account's available balance was reserved."""
+
+    hold: Hash32
+    account: Address
+    asset: AssetId
+    amount_minor: PositiveMinor
+    controller: str
+    reference: bytes
+    expires_at_ms: TimeMs
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+
+class HoldPosted(Event, tag="ledger.HoldPosted"):
+    """A hold was posted; the entry itself is the `Posted` before. `released_minor` went back to available."""
+
+    hold: Hash32
+    account: Address
+    asset: AssetId
+    amount_minor: PositiveMinor
+    released_minor: AmountMinor
+    remaining_minor: AmountMinor
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+
+class HoldVoided(Event, tag="ledger.HoldVoided"):
+    """What remained of a hold went back to available."""
+
+    hold: Hash32
+    account: Address
+    asset: AssetId
+    amount_minor: PositiveMinor
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+
+class HoldExpired(Event, tag="ledger.HoldExpired"):
+    """A hold's time ran out; what remained went back to available."""
+
+    hold: Hash32
+    account: Address
+    asset: AssetId
+    amount_minor: PositiveMinor
+    controller: str
+    reference: bytes
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
+
+
+class Proposed(Event, tag="ledger.Proposed"):
+    """Messages wait for approval. `parties` are the accounts that they act for."""
+
+    pending: Hash32
+    account: Address
+    messages: tuple[bytes, ...]
+    parties: tuple[Address, ...]
+    keys: tuple[PublicKey, ...]
+    expires_at_ms: TimeMs
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return self.parties
+
+
+class Approved(Event, tag="ledger.Approved"):
+    """Keys of `account` approved pending messages."""
+
+    pending: Hash32
+    account: Address
+    keys: tuple[PublicKey, ...]
+    parties: tuple[Address, ...]
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return self.parties
+
+
+class PendingExecuted(Event, tag="ledger.PendingExecuted"):
+    """Every policy was met and the messages ran; their events come before this one."""
+
+    pending: Hash32
+    parties: tuple[Address, ...]
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return self.parties
+
+
+class PendingFailed(Event, tag="ledger.PendingFailed"):
+    """Every policy was met, but the messages broke a rule: nothing of them stands, and they are not tried again."""
+
+    pending: Hash32
+    parties: tuple[Address, ...]
+    codespace: str
+    number: Uint32
+    message: str
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return self.parties
+
+
+class PendingWithdrawn(Event, tag="ledger.PendingWithdrawn"):
+    """The proposing account took its proposal back."""
+
+    pending: Hash32
+    account: Address
+    parties: tuple[Address, ...]
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return self.parties
+
+
+class PendingExpired(Event, tag="ledger.PendingExpired"):
+    """The time for approval ran out."""
+
+    pending: Hash32
+    parties: tuple[Address, ...]
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return self.parties
+
+
+class ParametersSet(Event, tag="ledger.ParametersSet"):
+    """The consensus parameters that hold from the next block on."""
+
+    parameters: Parameters
+
+
+EVENTS: tuple[type[Event], ...] = (
+    MemberAdded,
+    MemberChanged,
+    AccountOpened,
+    PolicyChanged,
+    AccountFrozen,
+    AccountReleased,
+    AssetDefined,
+    Posted,
+    LimitSet,
+    AssetFreezeSet,
+    ListingSet,
+    HoldPlaced,
+    HoldPosted,
+    HoldVoided,
+    HoldExpired,
+    Proposed,
+    Approved,
+    PendingExecuted,
+    PendingFailed,
+    PendingWithdrawn,
+    PendingExpired,
+    ParametersSet,
+)

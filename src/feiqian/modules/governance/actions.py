@@ -1,0 +1,307 @@
+"""What each action needs and does. `check` refuses before anything is written; `carry_out` follows it at once."""
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+
+from feiqian.core.encoding import Record
+from feiqian.ledger.accounts import open_account, require_account
+from feiqian.ledger.authority import check_policy
+from feiqian.ledger.context import Context
+from feiqian.ledger.errors import MemberExists
+from feiqian.ledger.members import MEMBERS, add_member, require_member, set_member
+from feiqian.ledger.parameters import check_parameters, get_parameters, set_parameters
+from feiqian.ledger.records import Member, Parameters
+from feiqian.ledger.upgrades import UPGRADE_KEY, UPGRADES, Upgrade, scheduled_upgrade
+from feiqian.modules.governance.errors import (
+    AlreadyLeft,
+    AlreadySuspended,
+    NotSuspended,
+    NoUpgradeScheduled,
+    ParameterOutOfRange,
+    ParametersOutOfOrder,
+    ParameterUnknown,
+    RolesOutOfOrder,
+    TooFewGovernors,
+    UpgradeAlreadyScheduled,
+    UpgradeTooSoon,
+    UpgradeVersionWrong,
+    VotingAccountMissing,
+    VotingAccountOfOther,
+)
+from feiqian.modules.governance.events import (
+    MemberLeft,
+    RulesSet,
+    UpgradeCancelled,
+    UpgradeScheduled,
+    VotingAccountSet,
+)
+from feiqian.modules.governance.messages import (
+    AdmitMember,
+    CancelUpgrade,
+    ChangeMember,
+    Identity,
+    ReinstateMember,
+    RemoveMember,
+    ScheduleUpgrade,
+    SetParameters,
+    SuspendMember,
+)
+from feiqian.modules.governance.state import (
+    DEPARTURES,
+    GOVERNOR,
+    LEDGER_BOUNDS,
+    RULES,
+    RULES_BOUNDS,
+    RULES_KEY,
+    UPGRADE_NOTICE_BLOCKS,
+    VOTING_ACCOUNTS,
+    Departure,
+    Rules,
+    VotingAccount,
+    governors,
+    is_governor,
+)
+from feiqian.state.tables import Overlay
+
+
+def check(ctx: Context, action: Record) -> None:
+    """Refuse an action that could not be carried out now.
+
+    Raises:
+        InvalidTransaction: the rule that it would break.
+    """
+    _ACTIONS[type(action)].check(ctx, action)
+
+
+def carry_out(ctx: Context, action: Record) -> None:
+    """Do what the action says; `check` has just passed."""
+    _ACTIONS[type(action)].carry_out(ctx, action)
+
+
+def set_voting_account(ctx: Context, member: str, account: bytes) -> None:
+    """Let a member propose and vote by this account from here on; that it is its own was checked."""
+    VOTING_ACCOUNTS.put(ctx.state, member.encode(), VotingAccount(account))
+    ctx.emit(VotingAccountSet(member, account))
+
+
+def set_rules(ctx: Context, rules: Rules) -> None:
+    """Let proposals be decided by these rules from here on; they were checked."""
+    RULES.put(ctx.state, RULES_KEY, rules)
+    ctx.emit(RulesSet(rules.approvals_needed, rules.voting_days))
+
+
+def current_rules(state: Overlay) -> Rules:
+    """Return the rules of a ledger that has governors."""
+    rules = RULES.get(state, RULES_KEY)
+    assert rules is not None, "a ledger with governors has rules since its genesis"
+    return rules
+
+
+def check_rules(rules: Rules, governor_count: int) -> None:
+    """Refuse rules by which nothing could be decided.
+
+    Raises:
+        ParameterOutOfRange, TooFewGovernors: see each.
+    """
+    for name, bounds in RULES_BOUNDS.items():
+        _check_bounds(name, getattr(rules, name), bounds)
+    if rules.approvals_needed > governor_count:
+        raise TooFewGovernors(f"{rules.approvals_needed} approvals needed of {governor_count} active governors")
+
+
+def _check_admit(ctx: Context, action: AdmitMember) -> None:
+    if MEMBERS.get(ctx.state, action.member.encode()) is not None:
+        raise MemberExists(f"member {action.member!r} was admitted before; ids are not given twice")
+    _check_roles(action.identity)
+    check_policy(action.policy)
+
+
+def _admit(ctx: Context, action: AdmitMember) -> None:
+    add_member(ctx, action.member, _record(action.identity, is_suspended=False))
+    account = open_account(ctx, action.member, action.policy, action.salt)
+    set_voting_account(ctx, action.member, account)
+
+
+def _check_remove(ctx: Context, action: RemoveMember) -> None:
+    _check_without(ctx.state, action.member, _require_present(ctx, action.member))
+
+
+def _remove(ctx: Context, action: RemoveMember) -> None:
+    member = require_member(ctx.state, action.member)
+    set_member(ctx, action.member, msgspec.structs.replace(member, roles=(), is_suspended=True))
+    VOTING_ACCOUNTS.delete(ctx.state, action.member.encode())
+    DEPARTURES.put(ctx.state, action.member.encode(), Departure(ctx.block.time_ms, ctx.block.height))
+    ctx.emit(MemberLeft(action.member))
+
+
+def _check_suspend(ctx: Context, action: SuspendMember) -> None:
+    member = _require_present(ctx, action.member)
+    if member.is_suspended:
+        raise AlreadySuspended(f"member {action.member!r} is suspended already")
+    _check_without(ctx.state, action.member, member)
+
+
+def _suspend(ctx: Context, action: SuspendMember) -> None:
+    member = require_member(ctx.state, action.member)
+    set_member(ctx, action.member, msgspec.structs.replace(member, is_suspended=True))
+
+
+def _check_reinstate(ctx: Context, action: ReinstateMember) -> None:
+    if not _require_present(ctx, action.member).is_suspended:
+        raise NotSuspended(f"member {action.member!r} is not suspended")
+
+
+def _reinstate(ctx: Context, action: ReinstateMember) -> None:
+    member = require_member(ctx.state, action.member)
+    set_member(ctx, action.member, msgspec.structs.replace(member, is_suspended=False))
+
+
+def _check_change(ctx: Context, action: ChangeMember) -> None:
+    former = _require_present(ctx, action.member)
+    _check_roles(action.identity)
+    if action.voting_account is not None:
+        owner = require_account(ctx.state, action.voting_account).member
+        if owner != action.member:
+            raise VotingAccountOfOther(f"the voting account is {owner!r}'s; it must be {action.member!r}'s")
+    elif GOVERNOR in action.identity.roles and VOTING_ACCOUNTS.get(ctx.state, action.member.encode()) is None:
+        raise VotingAccountMissing(f"member {action.member!r} has no voting account; name one to make it a governor")
+    if GOVERNOR not in action.identity.roles:
+        _check_without(ctx.state, action.member, former)
+
+
+def _change(ctx: Context, action: ChangeMember) -> None:
+    former = require_member(ctx.state, action.member)
+    set_member(ctx, action.member, _record(action.identity, is_suspended=former.is_suspended))
+    if action.voting_account is not None:
+        set_voting_account(ctx, action.member, action.voting_account)
+
+
+def _check_set(ctx: Context, action: SetParameters) -> None:
+    names = [change.name for change in action.changes]
+    if any(left >= right for left, right in pairwise(names)):
+        raise ParametersOutOfOrder("changes are sorted by parameter name, each name once")
+    bounds = {**LEDGER_BOUNDS, **RULES_BOUNDS}
+    for change in action.changes:
+        if change.name not in bounds:
+            raise ParameterUnknown(f"parameter {change.name!r}; known are {', '.join(sorted(bounds))}")
+        _check_bounds(change.name, change.value, bounds[change.name])
+    check_parameters(_parameters_after(ctx.state, action))
+    check_rules(_rules_after(ctx.state, action), len(governors(ctx.state)))
+
+
+def _set(ctx: Context, action: SetParameters) -> None:
+    parameters, rules = _parameters_after(ctx.state, action), _rules_after(ctx.state, action)
+    if parameters != get_parameters(ctx.state):
+        set_parameters(ctx, parameters)
+    if rules != current_rules(ctx.state):
+        set_rules(ctx, rules)
+
+
+def _check_schedule(ctx: Context, action: ScheduleUpgrade) -> None:
+    upgrade = _pending_upgrade(ctx)
+    if upgrade is not None:
+        raise UpgradeAlreadyScheduled(
+            f"version {upgrade.app_version} is scheduled for height {upgrade.height}; cancel it first"
+        )
+    earliest = ctx.block.height + UPGRADE_NOTICE_BLOCKS
+    if action.height < earliest:
+        raise UpgradeTooSoon(f"upgrade at height {action.height}; {earliest} at the earliest")
+    next_version = get_parameters(ctx.state).app_version + 1
+    if action.app_version != next_version:
+        raise UpgradeVersionWrong(f"upgrade to version {action.app_version}; the next one is {next_version}")
+
+
+def _schedule(ctx: Context, action: ScheduleUpgrade) -> None:
+    UPGRADES.put(ctx.state, UPGRADE_KEY, Upgrade(action.height, action.app_version))
+    ctx.emit(UpgradeScheduled(action.height, action.app_version))
+
+
+def _check_cancel(ctx: Context, action: CancelUpgrade) -> None:
+    if _pending_upgrade(ctx) is None:
+        raise NoUpgradeScheduled("no upgrade is scheduled")
+
+
+def _cancel(ctx: Context, action: CancelUpgrade) -> None:
+    upgrade = _pending_upgrade(ctx)
+    assert upgrade is not None, "`check` has found it"
+    UPGRADES.delete(ctx.state, UPGRADE_KEY)
+    ctx.emit(UpgradeCancelled(upgrade.height, upgrade.app_version))
+
+
+def _pending_upgrade(ctx: Context) -> Upgrade | None:
+    """Return the upgrade that is still ahead; one that has run is history, whoever clears its record."""
+    upgrade = scheduled_upgrade(ctx.state)
+    return upgrade if upgrade is not None and upgrade.height > ctx.block.height else None
+
+
+class _Steps(NamedTuple):
+    check: Callable[[Context, Any], None]
+    carry_out: Callable[[Context, Any], None]
+
+
+_ACTIONS: Mapping[type[Record], _Steps] = {
+    AdmitMember: _Steps(_check_admit, _admit),
+    RemoveMember: _Steps(_check_remove, _remove),
+    SuspendMember: _Steps(_check_suspend, _suspend),
+    ReinstateMember: _Steps(_check_reinstate, _reinstate),
+    ChangeMember: _Steps(_check_change, _change),
+    SetParameters: _Steps(_check_set, _set),
+    ScheduleUpgrade: _Steps(_check_schedule, _schedule),
+    CancelUpgrade: _Steps(_check_cancel, _cancel),
+}
+
+
+def _record(identity: Identity, *, is_suspended: bool) -> Member:
+    return Member(
+        legal_name=identity.legal_name,
+        lei=identity.lei,
+        uscc=identity.uscc,
+        bic=identity.bic,
+        roles=identity.roles,
+        vault_key=identity.vault_key,
+        is_suspended=is_suspended,
+    )
+
+
+def _require_present(ctx: Context, member_id: str) -> Member:
+    member = require_member(ctx.state, member_id)
+    if DEPARTURES.get(ctx.state, member_id.encode()) is not None:
+        raise AlreadyLeft(f"member {member_id!r} has left, for good")
+    return member
+
+
+def _check_without(state: Overlay, member_id: str, member: Member) -> None:
+    """Refuse to take a governor out of office where the others would be too few to decide."""
+    if not is_governor(member):
+        return
+    left = len(governors(state)) - 1
+    needed = current_rules(state).approvals_needed
+    if left < needed:
+        raise TooFewGovernors(
+            f"without {member_id!r} {left} governors remain, and {needed} approvals are needed; "
+            "admit another governor or lower approvals_needed first"
+        )
+
+
+def _check_roles(identity: Identity) -> None:
+    if any(left >= right for left, right in pairwise(identity.roles)):
+        raise RolesOutOfOrder(f"roles {', '.join(identity.roles)}: sort them, each once")
+
+
+def _check_bounds(name: str, value: int, bounds: tuple[int, int]) -> None:
+    least, most = bounds
+    if not least <= value <= most:
+        raise ParameterOutOfRange(f"{name} {value}; {least} to {most} are accepted")
+
+
+def _parameters_after(state: Overlay, action: SetParameters) -> Parameters:
+    changes = {change.name: change.value for change in action.changes if change.name in LEDGER_BOUNDS}
+    return msgspec.structs.replace(get_parameters(state), **changes)
+
+
+def _rules_after(state: Overlay, action: SetParameters) -> Rules:
+    changes = {change.name: change.value for change in action.changes if change.name in RULES_BOUNDS}
+    return msgspec.structs.replace(current_rules(state), **changes)

@@ -1,0 +1,70 @@
+"""What an operator may set about a node, and where everything of one ledger lies in its directory."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from feiqian.core.settings import SettingsError, read_settings
+
+MAX_SOCKET_PATH_BYTES = 107
+"""Linux holds the path of a unix socket in 108 bytes with a final zero (unix(7))."""
+
+Count = Annotated[int, Meta(ge=1, le=10**7)]
+Size = Annotated[int, Meta(ge=2**20, le=2**36)]
+
+
+class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The table `[node]` of `feiqian.toml`; each key also as `FEIQIAN_NODE_…` in the environment."""
+
+    engine: Literal["solo"] = "solo"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    block_interval_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
+    """Time from the start of one block to the start of the next while transactions arrive; a full one starts sooner."""
+    pool_transactions: Count = 100_000
+    pool_bytes: Size = 128 * 2**20
+    verify_workers: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Processes that verify signatures; as many as the machine has cores is best."""
+    submit_bytes: Size = 64 * 2**20
+    """Bytes of submissions that may be on their way into the pool at once; more wait in their senders' sockets."""
+    connections: Annotated[int, Meta(ge=1, le=1024)] = 64
+    stalled_ms: Annotated[int, Meta(ge=10, le=600_000)] = 30_000
+    """A frame that was begun must be whole, and one that was sent must be read, within this time."""
+    past_heights: Annotated[int, Meta(ge=1, le=10**9)] = 10_000
+    """How many heights back state can be proved; older tree nodes are pruned."""
+
+
+class Layout:
+    """Where the files of one ledger lie."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.settings = directory / "feiqian.toml"
+        self.genesis = directory / "genesis.json"
+        self.validator_key = directory / "validator_key.json"
+        self.data = directory / "data"
+        self.ledger = self.data / "ledger.lmdb"
+        self.socket = self.data / "node.sock"
+        self.lock = self.data / "node.lock"
+
+
+def read_node_settings(layout: Layout, environment: Mapping[str, str] = os.environ) -> NodeSettings:
+    """Return the settings of the node in this directory.
+
+    Raises:
+        SettingsError: no `feiqian.toml` there, or one that says what a node does not understand.
+    """
+    try:
+        text = layout.settings.read_text("utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"{layout.directory} holds no feiqian.toml; make a ledger with `feiqian init`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"feiqian.toml cannot be read: {error}") from None
+    if len(os.fsencode(layout.socket)) > MAX_SOCKET_PATH_BYTES:
+        raise SettingsError(
+            f"the path of {layout.socket} is too long for a socket: {MAX_SOCKET_PATH_BYTES} bytes at most"
+        )
+    return read_settings(text, "node", NodeSettings, environment)

@@ -1,0 +1,127 @@
+"""Makes the directory of a new ledger, and at its first start gives the genesis its time."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from feiqian.consensus.genesis_file import (
+    ConsensusParams,
+    Genesis,
+    GenesisValidator,
+    load_genesis,
+    save_genesis,
+)
+from feiqian.consensus.headers import ZERO_TIME_NS
+from feiqian.consensus.solo import SoloSigner
+from feiqian.execution.genesis import KeyResolver, compile_consortium, genesis_changes
+from feiqian.execution.registry import Registry
+from feiqian.ledger.records import Parameters
+from feiqian.node.configuration import Layout
+from feiqian.state.store import Store
+
+SOLO_POWER = 1
+
+SETTINGS_TEXT = """\
+# Settings of this ledger's two processes. Each key stands in the environment too: [node] block_interval_ms is
+# FEIQIAN_NODE_BLOCK_INTERVAL_MS. What is left out has its default.
+
+[node]
+engine = "solo"
+
+[gateway]
+"""
+
+
+class LedgerExists(Exception):
+    """There is a ledger in the directory already; nothing was written."""
+
+
+def initialise(
+    directory: Path, consortium: Path, registry: Registry, resolve_key: KeyResolver | None = None
+) -> Genesis:
+    """Write genesis, a fresh validator key and settings for a solo ledger, and return its genesis.
+
+    Raises:
+        LedgerExists: one of these files, or data, is there already.
+        ConsortiumError, InvalidGenesis: what the file describes is no ledger; nothing was written.
+        OSError: the directory cannot be written.
+    """
+    layout = Layout(directory)
+    existing = [path.name for path in _written_by(layout) if path.exists()]
+    if existing:
+        raise LedgerExists(f"{directory} holds {', '.join(existing)}; choose an empty directory")
+    app_state = compile_consortium(consortium, registry, resolve_key)
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        signer = SoloSigner.create(layout.validator_key)
+        layout.settings.write_text(SETTINGS_TEXT, "utf-8")
+        genesis = _solo_genesis(app_state, signer)
+        # The genesis comes last: with it the ledger is whole.
+        save_genesis(layout.genesis, genesis)
+    except BaseException:
+        layout.validator_key.unlink(missing_ok=True)
+        layout.settings.unlink(missing_ok=True)
+        raise
+    _sync_directory(directory)
+    return genesis
+
+
+def _solo_genesis(app_state: Mapping[str, Any], signer: SoloSigner) -> Genesis:
+    max_bytes = app_state.get("parameters", {}).get("max_block_bytes", Parameters().max_block_bytes)
+    defaults = ConsensusParams(max_bytes)
+    return Genesis(
+        time_ns=ZERO_TIME_NS,
+        chain_id=app_state["chain"]["id"],
+        initial_height=1,
+        # CometBFT wants evidence to fit into a block.
+        params=defaults._replace(evidence_max_bytes=min(defaults.evidence_max_bytes, max_bytes)),
+        validators=(GenesisValidator(signer.public_key, SOLO_POWER, "solo"),),
+        app_hash=b"",
+        app_state=app_state,
+    )
+
+
+def open_ledger(layout: Layout, registry: Registry, clock_ms: Callable[[], int]) -> tuple[Genesis, Store]:
+    """Return the genesis and the open store; the first start writes the genesis time and makes the store.
+
+    Raises:
+        InvalidGenesis: the genesis file is missing a field or malformed.
+        Fault: the store cannot be opened or made, or is of another chain.
+    """
+    genesis = load_genesis(layout.genesis)
+    if not genesis.is_started:
+        genesis = genesis.started_at(clock_ms())
+        save_genesis(layout.genesis, genesis)
+        _sync_directory(layout.directory)
+    plain_tables = frozenset(name for name, table in registry.tables.items() if table.is_plain)
+    if not layout.ledger.exists():
+        _make_store(layout, registry, genesis, plain_tables)
+    return genesis, Store.open(layout.ledger, plain_tables=plain_tables)
+
+
+def _make_store(layout: Layout, registry: Registry, genesis: Genesis, plain_tables: frozenset[str]) -> None:
+    """Make the store beside its place and move it there whole, so that a crash leaves none or a finished one."""
+    beside = layout.ledger.with_name(layout.ledger.name + ".new")
+    shutil.rmtree(beside, ignore_errors=True)
+    height = genesis.initial_height - 1
+    changes = genesis_changes(registry, genesis.app_state, genesis.time_ms, height)
+    store = Store.create(
+        beside, genesis.chain_id, genesis.initial_height, changes, genesis.time_ms, plain_tables=plain_tables
+    )
+    store.close()
+    beside.rename(layout.ledger)
+    _sync_directory(layout.data)
+
+
+def _written_by(layout: Layout) -> tuple[Path, ...]:
+    return layout.genesis, layout.validator_key, layout.settings, layout.data
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""The node's figures, in Prometheus's terms: heights, transactions, the pool, and where the time goes."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+STAGES = ("decode", "admit", "cut", "execute", "archive", "tree", "commit", "prune", "publish")
+"""What happens in this process to a transaction, in order; its signatures are verified by the workers."""
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Metrics:
+    """Counters that any thread may add to, read as one text."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
+        self.height = Gauge("feiqian_height", "Height of the last committed block", registry=self.registry)
+        self.blocks = Counter("feiqian_blocks", "Blocks committed", ["kind"], registry=self.registry)
+        self.transactions = Counter(
+            "feiqian_transactions", "Transactions committed", ["outcome"], registry=self.registry
+        )
+        self.verdicts = Counter("feiqian_verdicts", "The mempool's verdicts", ["verdict"], registry=self.registry)
+        self.left_out = Counter(
+            "feiqian_left_out", "Pooled transactions that no block may hold any more", registry=self.registry
+        )
+        self.subscribers = Gauge("feiqian_subscribers", "Connections that follow the ledger", registry=self.registry)
+        self._cpu = Counter("feiqian_stage_cpu_seconds", "Processor time by stage", ["stage"], registry=self.registry)
+        self._wall = Counter("feiqian_stage_seconds", "Elapsed time by stage", ["stage"], registry=self.registry)
+        for stage in STAGES:
+            self._cpu.labels(stage)
+            self._wall.labels(stage)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the elapsed time, and this thread's processor time, of a block of code."""
+        wall, cpu = time.perf_counter(), time.thread_time()
+        yield
+        self._wall.labels(name).inc(time.perf_counter() - wall)
+        self._cpu.labels(name).inc(time.thread_time() - cpu)
+
+    def text(self) -> str:
+        """Return every figure in Prometheus's text format."""
+        return generate_latest(self.registry).decode()
+
+
+class ProcessCollector(Collector):
+    """Reads at each scrape what the pool holds, and what the node and its workers cost."""
+
+    def __init__(self, pool_size: Callable[[], tuple[int, int]], worker_pids: Callable[[], Iterable[int]]) -> None:
+        self._pool_size = pool_size
+        self._worker_pids = worker_pids
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures."""
+        transactions, size_bytes = self._pool_size()
+        yield GaugeMetricFamily("feiqian_pool_transactions", "Transactions in the pool", transactions)
+        yield GaugeMetricFamily("feiqian_pool_bytes", "Memory that the pool accounts for", size_bytes)
+        anonymous = GaugeMetricFamily("feiqian_rss_anon_bytes", "Memory that no file backs", labels=["process"])
+        processor = CounterMetricFamily("feiqian_process_cpu_seconds", "Processor time", labels=["process"])
+        for process, pid in [("node", os.getpid()), *(("verifier", pid) for pid in self._worker_pids())]:
+            label = [process if process == "node" else f"{process}-{pid}"]
+            anonymous.add_metric(label, _anonymous_bytes(pid))
+            processor.add_metric(label, _cpu_seconds(pid))
+        yield anonymous
+        yield processor
+
+
+def _anonymous_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _cpu_seconds(pid: int) -> float:
+    # proc(5): fields 14 and 15, counted after the command's name, which may hold spaces.
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND

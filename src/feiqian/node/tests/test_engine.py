@@ -1,0 +1,359 @@
+"""The engine over a real ledger and store, with a clock that the test holds."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from feiqian.consensus import headers
+from feiqian.consensus.comet_json import CommitJson, HeaderJson, parse, read_commit, read_header
+from feiqian.consensus.solo import SoloSigner
+from feiqian.core.signatures import ED25519, PublicKey, verify
+from feiqian.core.transactions import decode_signed, encode_signed
+from feiqian.core.wire import Committed, Gone
+from feiqian.execution.admission import prepare
+from feiqian.execution.blocks import BLOCK, BUNDLE, MAX_BUNDLE_BYTES, RESULT, RESULTS_CODEC
+from feiqian.execution.registry import Registry
+from feiqian.ledger.balances import BALANCES, balance_key
+from feiqian.modules.assets.messages import BatchLeg, BatchTransfer, PlaceHold
+from feiqian.node.configuration import Layout
+from feiqian.node.engine import SoloEngine
+from feiqian.node.initialise import open_ledger
+from feiqian.node.mempool import Mempool
+from feiqian.node.metrics import Metrics
+from feiqian.state.store import Store
+from feiqian.testing.ledgers import ASSET, SampleLedger, consortium_text
+
+MakeLedger = Callable[..., SampleLedger]
+ANSWER_S = 60
+
+
+class Solo:
+    """An engine on a ledger; blocks that are on disk come out of `next`."""
+
+    def __init__(self, ledger: SampleLedger, registry: Registry, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self.ledger = ledger
+        self.registry = registry
+        self.pool = Mempool(100_000, 2**30)
+        layout = Layout(ledger.directory)
+        layout.data.mkdir(exist_ok=True)
+        self.genesis, self.store = open_ledger(layout, registry, lambda: self.now_ms)
+        self.blocks: queue.SimpleQueue[Committed] = queue.SimpleQueue()
+        self.hold_back = threading.Event()
+        self.hold_back.set()
+        self.engine = SoloEngine(
+            registry,
+            self.store,
+            self.genesis,
+            SoloSigner.load(layout.validator_key),
+            self.pool,
+            Metrics(),
+            block_interval_ms=1,
+            past_heights=1000,
+            clock_ms=lambda: self.now_ms,
+            committed=self._committed,
+        )
+
+    def add(self, *signed: bytes) -> None:
+        """Put transactions into the pool, their signatures checked."""
+        for each in signed:
+            assert self.pool.add(prepare(self.registry, self.genesis.chain_id, each)) is None
+        self.engine.wake()
+
+    def next(self) -> Committed:
+        return self.blocks.get(timeout=ANSWER_S)
+
+    def run(self, *signed: bytes) -> list[Committed]:
+        """Commit these transactions and return the blocks up to the empty one that proves the last of them."""
+        self.add(*signed)
+        return self.until(len(signed))
+
+    def until(self, count: int) -> list[Committed]:
+        """Return the next blocks up to the one that proves the last of `count` transactions."""
+        blocks = [self.next()]
+        while (count := count - len(transactions_in(blocks[-1]))) or results_in(blocks[-1]):
+            blocks.append(self.next())
+        return blocks
+
+    def balance(self, account: str) -> tuple[int, int]:
+        """Return what is posted and what is held on an account."""
+        data = self.store.get(BALANCES.prefix + balance_key(self.ledger.addresses[account], ASSET))
+        balance = BALANCES.codec.decode(data or b"")
+        return balance.posted_minor, balance.held_minor
+
+    def stop(self) -> None:
+        self.hold_back.set()
+        self.engine.stop()
+        self.store.close()
+
+    def _committed(self, frame: Committed) -> None:
+        self.blocks.put(frame)
+        assert self.hold_back.wait(ANSWER_S)
+
+
+@pytest.fixture
+def run_solo(registry: Registry) -> Iterator[Callable[..., Solo]]:
+    """Give a function that opens an engine on a ledger; it is not started yet."""
+    running: list[Solo] = []
+
+    def run(ledger: SampleLedger, now_ms: int | None = None) -> Solo:
+        running.append(Solo(ledger, registry, time.time_ns() // 1_000_000 if now_ms is None else now_ms))
+        return running[-1]
+
+    yield run
+    for solo in running:
+        solo.stop()
+
+
+@pytest.fixture
+def solo(run_solo: Callable[..., Solo], ledger: SampleLedger) -> Solo:
+    return run_solo(ledger)
+
+
+def results_in(block: Committed) -> list[tuple[bytes, int]]:
+    return [(entry.id, RESULT.decode(entry.result).number) for entry in RESULTS_CODEC.decode(block.results)]
+
+
+def transactions_in(block: Committed) -> list[bytes]:
+    return [signed for bundle in BLOCK.decode(block.block).bundles for signed in BUNDLE.decode(bundle)]
+
+
+def all_transactions(blocks: Sequence[Committed]) -> list[bytes]:
+    return [signed for block in blocks for signed in transactions_in(block)]
+
+
+def test_an_empty_first_block_then_only_what_is_needed(solo: Solo) -> None:
+    solo.engine.start()
+    first = solo.next()
+    assert (first.height, first.time_ms, results_in(first)) == (1, solo.genesis.time_ms, [])
+    issue = solo.ledger.issue("treasury", 10)
+    paid, proof = solo.run(issue)
+    assert transactions_in(paid) == [issue]
+    assert results_in(proof) == []
+    # The clock stands still and block time goes on all the same.
+    assert [first.time_ms, paid.time_ms, proof.time_ms] == [solo.now_ms + each for each in range(3)]
+    assert first.app_hash != paid.app_hash == proof.app_hash
+    solo.engine.stop()
+    assert solo.store.height == 3
+    assert solo.blocks.empty()
+
+
+def test_headers_and_commits_are_cometbfts_and_chain(solo: Solo) -> None:
+    solo.engine.start()
+    solo.run(solo.ledger.issue("treasury", 10))
+    solo.run(solo.ledger.issue("treasury", 20), solo.ledger.transfer("treasury", "lantern", 99))
+    key = PublicKey(ED25519, solo.genesis.validators[0].public_key)
+    app_hash, previous = solo.store.app_hash_at(0), None
+    for height in range(1, solo.store.height + 1):
+        row, block = solo.store.archive_row(height), solo.store.block(height)
+        assert row is not None
+        assert block is not None
+        header = read_header(parse(row.header, HeaderJson, "header"))
+        commit = read_commit(parse(row.commit, CommitJson, "commit"))
+        assert (header.height, header.app_hash) == (height, app_hash)
+        assert header.data_hash == headers.data_hash(BLOCK.decode(block.block).bundles)
+        assert commit.block_id.hash == header.hash()
+        if previous is not None:
+            assert header.last_block_id == previous.block_id
+        signature = commit.signatures[0]
+        message = headers.vote_sign_bytes(header.chain_id, height, 0, commit.block_id, signature.timestamp_ns)
+        assert verify(key, message, signature.signature)
+        app_hash, previous = solo.store.app_hash_at(height), commit
+
+
+def test_a_sponsor_that_floods_does_not_hold_up_another(solo: Solo) -> None:
+    flood = [solo.ledger.issue("treasury", 1) for _ in range(12_000)]
+    one = solo.ledger.transfer("south", "lantern", 1)
+    solo.add(*flood, one)
+    solo.engine.start()
+    assert results_in(solo.next()) == []
+    second = transactions_in(solo.next())
+    assert one in second
+    assert len(second) < len(flood)
+
+
+def test_what_expired_while_it_waited_stands_in_no_block(solo: Solo) -> None:
+    short, long = solo.ledger.issue("treasury", 1, lifetime_ms=1000), solo.ledger.issue("treasury", 2)
+    solo.add(short, long)
+    solo.now_ms += 2000
+    solo.engine.start()
+    solo.next()
+    assert transactions_in(solo.next()) == [long]
+    solo.next()
+    assert solo.pool.size == (0, 0)
+
+
+def test_two_sets_of_valid_signatures_pay_once(run_solo: Callable[..., Solo], make_ledger: MakeLedger) -> None:
+    text = consortium_text(two_keys=["treasury"])
+    text = text.replace(', { role = "checker", weight = 1 }', "").replace('role = "checker"', 'role = "owner"')
+    solo = run_solo(make_ledger(text))
+    solo.engine.start()
+    solo.run(solo.ledger.issue("treasury", 10))
+    both = solo.ledger.transfer("treasury", "lantern", 4, signers=["treasury", "treasury checker"])
+    envelope = decode_signed(both)
+    each_alone = [encode_signed(envelope.body, (signature,)) for signature in envelope.signatures]
+    solo.add(both, *each_alone)
+    blocks = [solo.next(), solo.next()]
+    assert len(all_transactions(blocks)) == 1
+    assert [number for block in blocks for _, number in results_in(block)] == [0]
+    solo.engine.stop()
+    assert solo.balance("lantern") == (4, 0)
+    assert solo.pool.size == (0, 0)
+
+
+def test_blocks_keep_to_the_limit_of_work_and_nothing_is_lost(
+    run_solo: Callable[..., Solo], make_ledger: MakeLedger
+) -> None:
+    solo = run_solo(make_ledger(consortium_text({"max_block_work": 1_000_000, "sponsor_block_work": 1_000_000})))
+    orders = [solo.ledger.issue("treasury", 1) for _ in range(1500)]
+    solo.add(*orders)
+    solo.engine.start()
+    blocks = solo.until(len(orders))
+    assert all_transactions(blocks) == orders
+    for block in blocks:
+        works = [RESULT.decode(entry.result).work for entry in RESULTS_CODEC.decode(block.results)]
+        # The one that reaches the limit still runs.
+        assert sum(works[:-1]) < 1_000_000
+    assert len([block for block in blocks if transactions_in(block)]) >= 3
+
+
+def test_blocks_keep_to_the_limit_of_bytes_and_bundles_to_theirs(
+    run_solo: Callable[..., Solo], make_ledger: MakeLedger
+) -> None:
+    limit_bytes = 512 * 1024
+    solo = run_solo(make_ledger(consortium_text({"max_block_bytes": limit_bytes, "sponsor_block_bytes": limit_bytes})))
+    solo.engine.start()
+    solo.run(solo.ledger.issue("treasury", 10**6))
+    legs = tuple([BatchLeg(solo.ledger.addresses["lantern"], 1, bytes(64)) for _ in range(1000)])
+    batch = BatchTransfer(solo.ledger.addresses["treasury"], ASSET, legs)
+    orders = [solo.ledger.sign("treasury", [batch]) for _ in range(12)]
+    assert len(orders[0]) > 100_000
+    blocks = solo.run(*orders)
+    assert all_transactions(blocks) == orders
+    for block in blocks:
+        bundles = BLOCK.decode(block.block).bundles
+        assert len(block.block) <= limit_bytes
+        assert all(len(bundle) <= MAX_BUNDLE_BYTES for bundle in bundles)
+    assert solo.balance("lantern") == (12_000, 0)
+
+
+def test_what_is_over_its_sponsors_share_of_a_block_waits_for_the_next(
+    run_solo: Callable[..., Solo], make_ledger: MakeLedger
+) -> None:
+    limits = {"max_block_work": 10_000_000, "sponsor_block_work": 500_000}
+    solo = run_solo(make_ledger(consortium_text(limits)))
+    mine = [solo.ledger.issue("treasury", 1) for _ in range(900)]
+    theirs = [solo.ledger.transfer("south", "lantern", 1) for _ in range(10)]
+    solo.add(*mine, *theirs)
+    solo.engine.start()
+    blocks = solo.until(len(mine) + len(theirs))
+    assert sorted(all_transactions(blocks)) == sorted(mine + theirs)
+    assert [signed for signed in all_transactions(blocks) if signed in set(mine)] == mine
+    assert set(theirs) <= set(transactions_in(blocks[1]))
+    assert len([block for block in blocks if transactions_in(block)]) >= 3
+
+
+def test_a_trigger_makes_a_block_when_it_falls_due(solo: Solo) -> None:
+    solo.engine.start()
+    solo.run(solo.ledger.issue("treasury", 10))
+    due_ms = solo.now_ms + 60_000
+    addresses = solo.ledger.addresses
+    hold = PlaceHold(addresses["treasury"], addresses["lantern"], ASSET, 6, due_ms, b"")
+    solo.run(solo.ledger.sign("treasury", [hold]))
+    assert solo.balance("treasury") == (10, 6)
+    solo.now_ms = due_ms
+    solo.engine.wake()
+    released, proof = solo.next(), solo.next()
+    assert released.time_ms == due_ms
+    assert transactions_in(released) == []
+    assert [number for _, number in results_in(released)] == [0]
+    assert results_in(proof) == []
+    assert solo.balance("treasury") == (10, 0)
+
+
+def test_the_next_blocks_execute_while_one_goes_to_disk(solo: Solo) -> None:
+    solo.engine.start()
+    solo.run(solo.ledger.issue("treasury", 100))
+    solo.hold_back.clear()
+    solo.add(solo.ledger.transfer("treasury", "lantern", 60))
+    height = solo.next().height
+    # This one is on disk, and whoever is told of it holds up the commit thread.
+    solo.add(solo.ledger.transfer("treasury", "south", 30))
+    deadline = time.monotonic() + ANSWER_S
+    while solo.engine.next_block().height < height + 3:
+        assert time.monotonic() < deadline, "nothing is executed ahead"
+    assert solo.store.height == height
+    solo.add(solo.ledger.transfer("treasury", "south", 30), solo.ledger.transfer("south", "lantern", 30))
+    solo.hold_back.set()
+    results: list[int] = []
+    while len(results) < 3:
+        results += [number for _, number in results_in(solo.next())]
+    # 100 - 60 - 30 leaves 10: the second 30 is refused by the ledger's rule on available balances, number 19.
+    assert results == [0, 19, 0]
+    solo.engine.stop()
+    assert [solo.balance(name)[0] for name in ("treasury", "lantern", "south")] == [10, 90, 0]
+
+
+def test_a_restart_makes_the_proof_block_that_a_crash_prevented(
+    run_solo: Callable[..., Solo], ledger: SampleLedger
+) -> None:
+    first = run_solo(ledger)
+    first.engine.start()
+    first.next()
+    first.hold_back.clear()
+    first.add(first.ledger.issue("treasury", 10))
+    paid = first.next()
+    # As if killed here: the block is on disk, the one that would prove it is not.
+    with first.engine._changed:
+        first.engine._is_stopping = True
+    first.engine._to_commit.put(None)
+    assert first.store.height == paid.height
+    first.stop()
+    height = first.store.height
+    second = run_solo(ledger, first.now_ms + 5000)
+    second.engine.start()
+    if height == paid.height:
+        assert results_in(second.next()) == []
+    issue = second.ledger.issue("treasury", 1)
+    blocks = second.run(issue)
+    assert transactions_in(blocks[0]) == [issue]
+    assert blocks[0].height == paid.height + 2
+
+
+def test_pruning_keeps_the_last_heights_provable(run_solo: Callable[..., Solo], ledger: SampleLedger) -> None:
+    solo = run_solo(ledger)
+    solo.engine._past_heights = 20
+    solo.engine.start()
+    solo.next()
+    for _ in range(60):
+        solo.run(solo.ledger.issue("treasury", 1))
+    solo.engine.stop()
+    first = solo.store.head.first_provable
+    assert solo.store.height - 20 - 64 <= first <= solo.store.height - 20
+    key = BALANCES.prefix + balance_key(ledger.addresses["treasury"], ASSET)
+    assert BALANCES.codec.decode(solo.store.get_at(first, key) or b"").posted_minor > 0
+
+
+def test_blocks_no_longer_held_are_named_to_a_subscriber(
+    run_solo: Callable[..., Solo], ledger: SampleLedger, start: Callable[..., object]
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    solo = run_solo(ledger, now_ms - 3_600_000)
+    solo.engine.start()
+    solo.next()
+    solo.now_ms = now_ms
+    solo.run(ledger.issue("treasury", 10))
+    solo.stop()
+    store = Store.open(Layout(ledger.directory).ledger)
+    store.prune(store.height, 10_000)
+    while store.prune_blocks(2, 10):
+        continue
+    assert store.head.first_block == 2
+    store.close()
+    with start(ledger).connect() as channel:  # type: ignore[attr-defined]
+        channel.subscribe(1)
+        assert channel.read() == Gone(2)
+        assert channel.read() is None

@@ -1,0 +1,184 @@
+"""Writing and deleting the store's rows inside one write transaction."""
+
+from typing import Any
+
+from feiqian.core.encoding import encode
+from feiqian.core.errors import Fault
+from feiqian.state import rows
+from feiqian.state.archive import ArchiveRow
+from feiqian.state.replay import MAX_REPLAY_WINDOW_MS
+from feiqian.state.rows import Head, UsedIds, height_bytes
+from feiqian.state.staging import Staged, is_plain_key, leaf_key_hash
+from feiqian.state.view import Databases
+
+
+def archive_bytes(row: ArchiveRow | None) -> int:
+    return 0 if row is None else len(row.header) + len(row.commit) + len(row.validators) + 64
+
+
+def pruning_bytes(limit: int) -> int:
+    return (limit + 64) * 2 * 4096
+
+
+def with_bounds(head: Head, *, first_provable: int | None = None, first_block: int | None = None) -> Head:
+    return Head(
+        head.height,
+        head.time_ms,
+        head.app_hash,
+        head.root_key,
+        head.first_provable if first_provable is None else first_provable,
+        head.first_block if first_block is None else first_block,
+        head.id_bucket,
+        head.id_entries,
+        head.imported_until_ms,
+    )
+
+
+def put_head(transaction: Any, databases: Databases, head: Head) -> None:
+    transaction.put(rows.HEAD_KEY, encode(head), db=databases.meta)
+
+
+def put_archive(transaction: Any, databases: Databases, height: int, data: bytes) -> None:
+    key = height_bytes(height)
+    is_new = transaction.put(key, data, overwrite=False, db=databases.archive)
+    if not is_new and transaction.get(key, db=databases.archive) != data:
+        raise Fault(f"store: another archive row of height {height} is held already")
+
+
+def put_imported(transaction: Any, databases: Databases, used_ids: UsedIds) -> None:
+    for height in sorted(used_ids):
+        time_ms, ids = used_ids[height]
+        transaction.put(height_bytes(height), height_bytes(time_ms) + b"".join(ids), db=databases.imported)
+    entries = sorted(tx_id for _, ids in used_ids.values() for tx_id in ids)
+    _putmulti(transaction, databases.replay, [(rows.IMPORTED_BUCKET, tx_id) for tx_id in entries])
+
+
+def put_height(transaction: Any, databases: Databases, staged: Staged, head: Head) -> Head:
+    """Write all rows of a height; return the new head, written too."""
+    written, layer = staged.rows, staged.layer
+    height = height_bytes(layer.height)
+    _putmulti(transaction, databases.state, written.records)
+    _putmulti(transaction, databases.key_hashes, written.created)
+    for key in written.deleted:
+        transaction.delete(key, db=databases.state)
+    _putmulti(transaction, databases.gone, written.gone)
+    _putmulti(transaction, databases.former, written.former, append=True)
+    _putmulti(transaction, databases.nodes, written.nodes, append=True)
+    _putmulti(transaction, databases.stale, written.stale, append=True)
+    _putmulti(transaction, databases.pieces, written.pieces, append=True)
+    _putmulti(transaction, databases.heights, [(height, written.height_row)], append=True)
+    is_full = head.id_entries >= rows.ID_BUCKET_ENTRIES
+    id_bucket = layer.height if is_full or not head.id_entries else head.id_bucket
+    bucket = height_bytes(id_bucket)
+    _putmulti(transaction, databases.ids, [(bucket, entry) for entry in written.id_entries])
+    _putmulti(transaction, databases.replay, written.replay)
+    imported_until_ms = _expire_replay_ids(transaction, databases, head.imported_until_ms, layer.time_ms)
+    if staged.writes.archive is not None:
+        put_archive(transaction, databases, staged.writes.archive.height, encode(staged.writes.archive))
+    new_head = Head(
+        layer.height,
+        layer.time_ms,
+        layer.app_hash,
+        layer.root_key,
+        head.first_provable,
+        head.first_block,
+        id_bucket,
+        len(written.id_entries) + (0 if is_full else head.id_entries),
+        imported_until_ms,
+    )
+    put_head(transaction, databases, new_head)
+    return new_head
+
+
+def _putmulti(transaction: Any, database: Any, pairs: list[tuple[bytes, bytes]], *, append: bool = False) -> None:
+    # LMDB leaves out what it is told to append and does not sort last, and only counts it.
+    if pairs and transaction.cursor(db=database).putmulti(pairs, append=append) != (len(pairs), len(pairs)):
+        raise Fault("store: rows to append are not above those held")
+
+
+def _expire_replay_ids(transaction: Any, databases: Databases, imported_until_ms: int, time_ms: int) -> int:
+    """Delete buckets whose every id has expired at `time_ms`; return until when imported ids still count."""
+    live = rows.replay_bucket(time_ms)
+    cursor = transaction.cursor(db=databases.replay)
+    while cursor.first() and cursor.key() < live:
+        cursor.delete(dupdata=True)
+    if not imported_until_ms or time_ms <= imported_until_ms:
+        return imported_until_ms
+    if cursor.set_key(rows.IMPORTED_BUCKET):
+        cursor.delete(dupdata=True)
+    transaction.drop(databases.imported, delete=False)
+    return 0
+
+
+def prune(
+    transaction: Any, databases: Databases, keep_from_height: int, limit: int, plain_tables: frozenset[bytes]
+) -> int:
+    """Delete stale nodes and former rows of heights up to `keep_from_height`, the oldest first."""
+    above = height_bytes(keep_from_height + 1)
+    node_keys: list[bytes] = []
+    deleted = 0
+    cursor = transaction.cursor(db=databases.stale)
+    while len(node_keys) < limit and cursor.first() and cursor.key() < above:
+        node_keys += rows.decode_stale(cursor.value())
+        cursor.delete()
+    # In key order, so that each page of nodes is touched once for all that leave it.
+    node_keys.sort()
+    for node_key in node_keys:
+        if not transaction.delete(node_key, db=databases.nodes):
+            raise Fault("store: a stale tree node is missing")
+    deleted += len(node_keys)
+    cursor = transaction.cursor(db=databases.former)
+    while deleted < limit and cursor.first() and cursor.key() < above:
+        height = bytes(cursor.key()[: rows.HEIGHT_BYTES])
+        for key, _, _, is_deletion in rows.decode_former(cursor.value()):
+            if is_deletion:
+                _forget(transaction, databases, key, height, plain_tables)
+        cursor.delete()
+        deleted += 1
+    return deleted
+
+
+def _forget(transaction: Any, databases: Databases, key: bytes, height: bytes, plain_tables: frozenset[bytes]) -> None:
+    """Drop what was remembered of a record deleted at `height`, unless it was deleted again or lives."""
+    if transaction.get(key, db=databases.gone) != height:
+        return
+    transaction.delete(key, db=databases.gone)
+    if transaction.get(key, db=databases.state) is None:
+        key_hash = leaf_key_hash(key, is_plain=is_plain_key(key, plain_tables))
+        transaction.delete(key_hash[: rows.KEY_HASH_BYTES], db=databases.key_hashes)
+
+
+def prune_blocks(
+    transaction: Any, databases: Databases, head: Head, keep_from_height: int, limit: int
+) -> tuple[Head, int]:
+    """Delete blocks of the lowest heights; return the new head, written too, and how many went."""
+    height = head.first_block
+    cursor = transaction.cursor(db=databases.pieces)
+    while height < keep_from_height and height - head.first_block < limit:
+        key = height_bytes(height)
+        data = transaction.get(key, db=databases.heights)
+        if data is None:
+            raise Fault(f"store: height {height} has no row")
+        if rows.HEIGHT_ROW.decode_trusted(data).time_ms >= head.time_ms - MAX_REPLAY_WINDOW_MS:
+            break
+        while cursor.set_range(key) and cursor.key().startswith(key):
+            cursor.delete()
+        transaction.delete(key, db=databases.archive)
+        if height < head.first_provable:
+            transaction.delete(key, db=databases.heights)
+        height += 1
+    _drop_id_buckets(transaction, databases, height)
+    new_head = with_bounds(head, first_block=height)
+    put_head(transaction, databases, new_head)
+    return new_head, height - head.first_block
+
+
+def _drop_id_buckets(transaction: Any, databases: Databases, first_block: int) -> None:
+    """Delete the buckets of the id index whose every block is gone: those before the last that starts by then."""
+    cursor = transaction.cursor(db=databases.ids)
+    while cursor.first():
+        first = bytes(cursor.key())
+        if not cursor.next_nodup() or rows.height_of(cursor.key()) > first_block:
+            return
+        cursor.set_key(first)
+        cursor.delete(dupdata=True)

@@ -1,0 +1,115 @@
+"""A small made-up ledger for tests and benchmarks: its consortium file, everyone's keys, and signed orders.
+
+Every key comes from its account's name, so that a ledger made twice is the same twice.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from feiqian.core.encoding import Record
+from feiqian.execution.genesis import account_names
+from feiqian.execution.registry import Registry, discover
+from feiqian.modules.assets.messages import Issue, Transfer
+from feiqian.node.initialise import initialise
+from feiqian.wallet.keys import Ed25519Key
+from feiqian.wallet.signing import build_transaction, sign_transaction
+
+CHAIN_ID = "sample-1"
+ASSET = "CNY.north-bank"
+LIFETIME_MS = 300_000
+
+MEMBERS: Mapping[str, str] = {
+    "north-bank": "North Bank of Nowhere",
+    "south-bank": "South Bank of Nowhere",
+    "lantern-works": "Lantern Works of Nowhere",
+}
+
+ACCOUNTS: Mapping[str, str] = {
+    "issuance": "north-bank",
+    "treasury": "north-bank",
+    "south": "south-bank",
+    "lantern": "lantern-works",
+}
+"""Account to member; each is owned by one key."""
+
+
+def key_of(account: str) -> Ed25519Key:
+    """Return the key that owns an account of the sample ledger."""
+    return Ed25519Key(hashlib.sha256(f"sample key {account}".encode()).digest())
+
+
+def consortium_text(
+    parameters: Mapping[str, int] | None = None,
+    accounts: Mapping[str, str] = ACCOUNTS,
+    two_keys: Sequence[str] = (),
+) -> str:
+    """Return the sample `consortium.toml`; accounts in `two_keys` need a second signature, by their checker's key."""
+    lines = ["[chain]", f'id = "{CHAIN_ID}"', "", "[parameters]"]
+    lines += [f"{name} = {value}" for name, value in (parameters or {}).items()]
+    for member, legal_name in MEMBERS.items():
+        lines += ["", "[[members]]", f'id = "{member}"', f'legal_name = "{legal_name}"', 'roles = ["bank"]']
+    for account, member in accounts.items():
+        keys = [(account, "owner"), *([(f"{account} checker", "checker")] if account in two_keys else [])]
+        listed = ", ".join(
+            f'{{ key = "ed25519:{key_of(name).public.data.hex()}", role = "{role}" }}' for name, role in keys
+        )
+        needs = ", ".join(f'{{ role = "{role}", weight = 1 }}' for _, role in keys)
+        lines += ["", "[[accounts]]", f'name = "{account}"', f'member = "{member}"', f"keys = [{listed}]"]
+        lines += [f'rules = [{{ kinds = ["*"], needs = [{needs}] }}]']
+    lines += ["", "[[assets]]", f'code = "{ASSET}"', 'name = "Deposits at North Bank"', "scale = 2"]
+    lines += ['issuer = "north-bank"', 'issuance_account = "@issuance"', 'supply_cap = "10000000000000.00"']
+    return "\n".join(lines) + "\n"
+
+
+class SampleLedger:
+    """A ledger's directory, freshly made, and what its members may sign."""
+
+    def __init__(self, directory: Path, registry: Registry, text: str | None = None) -> None:
+        """Make the ledger in `directory`; `text` is another consortium file than the sample's own."""
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        consortium = directory.with_name(directory.name + "-consortium.toml")
+        consortium.write_text(text or consortium_text(), "utf-8")
+        self.directory = directory
+        self.registry = registry
+        self.genesis = initialise(directory, consortium, registry)
+        self.addresses = account_names(self.genesis.app_state)
+        self.members = {entry["name"]: entry["member"] for entry in self.genesis.app_state["accounts"]}
+
+    def issue(self, payee: str, amount_minor: int, *, reference: bytes = b"", lifetime_ms: int = LIFETIME_MS) -> bytes:
+        """Return a signed order that brings new units into being on an account."""
+        message = Issue(self.addresses["issuance"], self.addresses[payee], ASSET, amount_minor, reference)
+        return self.sign("issuance", [message], lifetime_ms=lifetime_ms)
+
+    def transfer(
+        self,
+        payer: str,
+        payee: str,
+        amount_minor: int,
+        *,
+        reference: bytes = b"",
+        lifetime_ms: int = LIFETIME_MS,
+        signers: Sequence[str] | None = None,
+    ) -> bytes:
+        """Return a signed transfer; it expires `lifetime_ms` from now."""
+        message = Transfer(self.addresses[payer], self.addresses[payee], ASSET, amount_minor, reference)
+        return self.sign(payer, [message], lifetime_ms=lifetime_ms, signers=signers)
+
+    def sign(
+        self,
+        account: str,
+        messages: Sequence[Record],
+        *,
+        lifetime_ms: int = LIFETIME_MS,
+        signers: Sequence[str] | None = None,
+    ) -> bytes:
+        """Return messages signed by the account's key, or by those of `signers`, at the cost of its member."""
+        expires_at_ms = time.time_ns() // 1_000_000 + lifetime_ms
+        transaction = build_transaction(CHAIN_ID, self.members[account], messages, expires_at_ms)
+        return sign_transaction(transaction, [key_of(name) for name in (signers or [account])])
+
+
+def make_ledger(directory: Path, text: str | None = None) -> SampleLedger:
+    """Make a sample ledger in a directory that does not exist yet."""
+    return SampleLedger(directory, discover(), text)

@@ -1,0 +1,166 @@
+"""Real node processes and a plain client of their socket, for tests, crash tests and benchmarks."""
+
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from feiqian.core.encoding import encode
+from feiqian.core.wire import (
+    REPLY_DECODER,
+    AskMetrics,
+    AskStatus,
+    Committed,
+    Metrics,
+    NodeStatus,
+    Reply,
+    Request,
+    Submit,
+    Submitted,
+    Subscribe,
+    Verdict,
+)
+from feiqian.node.configuration import Layout
+from feiqian.node.readiness import VARIABLE
+
+ANSWER_S = 60
+"""How long a test waits for what must come; never how long something takes."""
+
+_LENGTH = struct.Struct(">I")
+
+R = TypeVar("R", bound=Reply)
+
+
+class NodeProcess:
+    """`python -m feiqian.node DIR`, its log in `DIR/../node.log`. Leaving the `with` block kills what still runs."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.log = directory.with_name(directory.name + ".log")
+        self._ready, theirs = os.pipe()
+        variables = {**os.environ, VARIABLE: str(theirs), **(environment or {})}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "feiqian.node", str(directory)], env=variables, pass_fds=(theirs,), stderr=log
+            )
+        os.close(theirs)
+
+    def await_ready(self) -> Self:
+        """Return when the node serves; fail if it ends before."""
+        readable, _, _ = select.select([self._ready], [], [], ANSWER_S)
+        assert readable, "the node did not become ready"
+        assert os.read(self._ready, 4096), f"the node ended before it was ready: {self.log_text()[-3000:]}"
+        return self
+
+    def connect(self) -> "Channel":
+        """Return a connection to its socket."""
+        return Channel(Layout(self.directory).socket)
+
+    def terminate(self) -> int:
+        """Ask it to stop; return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(ANSWER_S)
+
+    def kill(self) -> None:
+        """Kill it as a power cut would."""
+        self.process.kill()
+        self.process.wait(ANSWER_S)
+
+    def await_exit(self) -> int:
+        """Return the status with which it ends by itself."""
+        return self.process.wait(ANSWER_S)
+
+    def log_text(self) -> str:
+        """Return what it has logged."""
+        return self.log.read_text("utf-8", "replace")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        os.close(self._ready)
+
+
+class Channel:
+    """A gateway's end of the node's socket, one request after another."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(ANSWER_S)
+        self.socket.connect(str(path))
+        self._stream = self.socket.makefile("rb", buffering=2**16)
+        self._requests = 0
+        self._committed: list[Committed] = []
+
+    def submit(self, transactions: Sequence[bytes]) -> tuple[Verdict, ...]:
+        """Return the pool's verdicts."""
+        self._requests += 1
+        self.send(Submit(self._requests, tuple(transactions)))
+        return self.receive(Submitted).verdicts
+
+    def status(self) -> NodeStatus:
+        """Ask how the node is."""
+        self._requests += 1
+        self.send(AskStatus(self._requests))
+        return self.receive(NodeStatus)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the node's figures by name with labels, as Prometheus writes them."""
+        self._requests += 1
+        self.send(AskMetrics(self._requests))
+        lines = [line for line in self.receive(Metrics).text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    def subscribe(self, from_height: int = 0) -> None:
+        """Ask for every block from a height on."""
+        self.send(Subscribe(from_height))
+
+    def next_committed(self) -> Committed:
+        """Return the next block of the subscription."""
+        return self._committed.pop(0) if self._committed else self.receive(Committed)
+
+    def send(self, request: Request) -> None:
+        """Send a request."""
+        data = encode(request)
+        self.socket.sendall(_LENGTH.pack(len(data)) + data)
+
+    def receive(self, kind: type[R]) -> R:
+        """Return the next reply of this kind; blocks that come before it are kept for `next_committed`."""
+        while True:
+            reply = self.read()
+            assert reply is not None, "the node closed the connection"
+            if isinstance(reply, kind):
+                return reply
+            assert isinstance(reply, Committed), f"{reply} came, and {kind.__name__} was awaited"
+            self._committed.append(reply)
+
+    def read(self) -> Reply | None:
+        """Return the next reply, None where the node has closed the connection."""
+        head = self._stream.read(_LENGTH.size)
+        if len(head) < _LENGTH.size:
+            return None
+        size = _LENGTH.unpack(head)[0]
+        data = self._stream.read(size)
+        return REPLY_DECODER.decode(data) if len(data) == size else None
+
+    def close(self) -> None:
+        """Hang up."""
+        self._stream.close()
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
