@@ -26,7 +26,7 @@ def source_files() -> list[Path]:
 def consensus_files() -> list[Path]:
     rooms = [SOURCE / room for room in ("core", "ledger", "execution")]
     rules = [path for path in (SOURCE / "modules").rglob("*.py") if "edge" not in path.parts]
-    state = [SOURCE / "state" / name for name in ("tables.py", "tree.py", "proofs.py")]
+    state = [SOURCE / "state" / name for name in ("tables.py", "tree.py", "tree_rows.py", "proofs.py")]
     rooms_files = [path for room in rooms for path in room.rglob("*.py")]
     return sorted(path for path in [*rooms_files, *rules, *state] if not is_test(path))
 

@@ -1,9 +1,9 @@
 """The gateway's HTTP application: core routes, the modules' own, access, errors, limits. Makes nothing by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from litestar import Litestar, Request, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -15,9 +15,17 @@ from litestar.openapi.spec import Components, SecurityScheme
 from feiqian.api.access import Access, guard_access, provide_reader, require_declared_access
 from feiqian.api.edge import Edge
 from feiqian.api.gateway import Gateway
-from feiqian.api.problems import Problem, handle_http, handle_problem, handle_refusal, handle_unexpected
+from feiqian.api.problems import (
+    Problem,
+    handle_http,
+    handle_index_away,
+    handle_problem,
+    handle_refusal,
+    handle_unexpected,
+)
 from feiqian.api.routes import accounts, chain, events, health, proofs, session, submission
 from feiqian.core.errors import InvalidTransaction
+from feiqian.index.reading import IndexAway
 
 API_VERSION = "1.0.0"
 CORE_ROUTES = (
@@ -50,12 +58,7 @@ def create_app(gateway: Gateway | None, edges: Sequence[Edge], more: Sequence[An
             "reader": Provide(provide_reader),
             "gateway": Provide(_provide_gateway),
         },
-        exception_handlers={
-            Problem: handle_problem,
-            InvalidTransaction: handle_refusal,
-            HTTPException: handle_http,
-            Exception: handle_unexpected,
-        },
+        exception_handlers={kind: _shown(handler, edges) for kind, handler in _REFUSALS.items()},
         openapi_config=_openapi(),
         request_max_body_size=None,
         response_cache_config=ResponseCacheConfig(default_expiration=0),
@@ -65,6 +68,23 @@ def create_app(gateway: Gateway | None, edges: Sequence[Edge], more: Sequence[An
     )
     require_declared_access(app)
     return app
+
+
+_REFUSALS: dict[type[Exception], Callable[[Request[Any, Any, Any], Any], Response[bytes]]] = {
+    Problem: handle_problem,
+    InvalidTransaction: handle_refusal,
+    IndexAway: handle_index_away,
+    HTTPException: handle_http,
+    Exception: handle_unexpected,
+}
+
+
+def _shown(handler: Callable[[Request[Any, Any, Any], Any], Response[bytes]], edges: Sequence[Edge]) -> Any:
+    """Return the handler with its answer given over to an edge that may show it as a page."""
+    show_error = next((edge.show_error for edge in edges if edge.show_error is not None), None)
+    if show_error is None:
+        return handler
+    return lambda request, error: show_error(request, handler(request, error))
 
 
 async def _provide_gateway(request: Request[Any, Any, Any]) -> Gateway:

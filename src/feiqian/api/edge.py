@@ -6,21 +6,14 @@ A module exposes it as `feiqian.modules.<name>.edge.EDGE`; nothing lists the mod
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from litestar import Request, Response
 
 import feiqian.modules as modules_package
 from feiqian.index.projection import Projection
-
-
-@dataclass(frozen=True)
-class NavigationEntry:
-    """One line of the console's menu; `title` maps a language (`zh`, `en`) to its words."""
-
-    path: str
-    title: dict[str, str]
-    order: int = 100
 
 
 @dataclass(frozen=True)
@@ -28,19 +21,19 @@ class Edge:
     """All that a module brings to the gateway and the CLI.
 
     `routes` and `pages` are Litestar handlers, each with `opt={"access": Access.…}`; `commands` is a cyclopts app that
-    `feiqian` mounts under the module's name; `templates` is a folder of Jinja2 templates.
+    `feiqian` mounts under the module's name. A module's own pages stand in `edge/pages.py`, where the console finds
+    them. `show_error` turns a refusal into a page for those who asked for one; only the console has it.
     """
 
     projections: tuple[Projection, ...] = ()
     routes: tuple[Any, ...] = ()
     pages: tuple[Any, ...] = ()
     commands: Any | None = None
-    templates: Path | None = None
-    navigation: tuple[NavigationEntry, ...] = ()
+    show_error: Callable[[Request[Any, Any, Any], Response[bytes]], Response[Any]] | None = None
 
 
 def discover_edges() -> list[Edge]:
-    """Return the edge of every module that has one, in the modules' name order, and the vault's."""
+    """Return the edge of every module that has one, in the modules' name order, the vault's and the console's."""
     edges: list[Edge] = []
     for found in sorted(pkgutil.iter_modules(modules_package.__path__), key=lambda found: found.name):
         name = f"{modules_package.__name__}.{found.name}.edge"
@@ -48,4 +41,7 @@ def discover_edges() -> list[Edge]:
         # A folder without an `__init__.py` declares nothing.
         if spec is not None and spec.origin is not None:
             edges.append(importlib.import_module(name).EDGE)
-    return edges
+    # The vault is a facility of all modules; its routes import this file, so it is asked for here and not above.
+    # The console stands above this room and is put in by the same door.
+    vault = importlib.import_module("feiqian.vault.routes").VAULT_EDGE
+    return [*edges, vault, importlib.import_module("feiqian.console.edge").CONSOLE_EDGE]

@@ -11,6 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from feiqian.core.errors import InvalidTransaction
+from feiqian.index.reading import IndexAway
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -151,6 +152,11 @@ def handle_problem(request: Request, problem: Problem) -> Response[bytes]:
 def handle_refusal(request: Request, refusal: InvalidTransaction) -> Response[bytes]:
     """Answer a rule of the ledger that a request's value broke, such as a malformed address."""
     return _respond("Refused by a rule", 400, refusal.message, refusal.codespace, refusal.number, None)
+
+
+def handle_index_away(request: Request, error: IndexAway) -> Response[bytes]:
+    """Answer while the index is not there: what is committed is safe, lists come later."""
+    return problem_response(NotIndexed("the index is not there now; try again", retry_after_s=1))
 
 
 def handle_http(request: Request, error: HTTPException) -> Response[bytes]:

@@ -56,6 +56,8 @@ def _of_type(hint: Any) -> Render:
         if len(others) == 1:
             render_value = _of_type(others[0])
             return lambda value: None if value is None else render_value(value)
+        # One of several kinds of record, such as a governance action: only its tag says which.
+        return lambda value: render_tagged(value) if isinstance(value, msgspec.Struct) else _plain(value)
     return render
 
 

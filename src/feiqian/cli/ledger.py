@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from feiqian.cli.connection import Url, connect
 from feiqian.cli.output import Output
@@ -16,14 +16,6 @@ from feiqian.node.configuration import Layout
 from feiqian.node.initialise import initialise
 from feiqian.node.supervisor import supervise
 from feiqian.wallet.files import public_text
-
-
-def register(app: App) -> None:
-    """Add this room's commands."""
-    app.command(init)
-    app.command(start)
-    app.command(status)
-    app.command(address)
 
 
 def init(
@@ -88,4 +80,3 @@ def address(directory: Path, name: str) -> None:
     if name not in names:
         raise ConsortiumError(f"the consortium file names no account {name!r}; it names {', '.join(sorted(names))}")
     sys.stdout.write(to_text(names[name]) + "\n")
-

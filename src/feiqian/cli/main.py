@@ -1,79 +1,69 @@
-"""`feiqian`: a thin skin over the SDK and the node. Exit 0 done, 1 refused by a rule, 2 wrong usage, 3 fault."""
+"""`feiqian`: a thin skin over the SDK and the node. Exit 0 done, 1 refused by a rule, 2 wrong usage, 3 fault.
+
+Commands are named by import path and loaded when they are run, so that a short one does not wait for all the others.
+"""
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
-from feiqian.cli import keys, ledger, proving, reading, submitting, upkeep
-from feiqian.cli.output import EXIT_FAULT, EXIT_REFUSED, EXIT_USAGE, fail
-from feiqian.client import Refused, Unreachable
-from feiqian.consensus.genesis_file import InvalidGenesis
-from feiqian.consensus.proof_file import InvalidProofFile
-from feiqian.core.errors import Fault, InvalidTransaction
-from feiqian.core.settings import SettingsError
-from feiqian.execution.genesis import ConsortiumError
-from feiqian.node.initialise import LedgerExists
-from feiqian.wallet.files import KeyFileError
-from feiqian.wallet.sign_in import ChallengeSuspicious
+from feiqian.cli.output import EXIT_USAGE, fail
 
-USAGE_ERRORS = (
-    ConsortiumError,
-    InvalidGenesis,
-    KeyFileError,
-    LedgerExists,
-    SettingsError,
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-    FileExistsError,
-    PermissionError,
-)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("feiqian.cli.ledger:init", "Make a new ledger in a directory from a consortium file."),
+    "start": ("feiqian.cli.ledger:start", "Run a ledger, node and gateway, until SIGTERM or Ctrl-C."),
+    "status": ("feiqian.cli.ledger:status", "Print how the ledger stands."),
+    "address": ("feiqian.cli.ledger:address", "Print the address of an account that the consortium file named."),
+    "key": ("feiqian.cli.keys:app", "Make key files, read their public halves, sign in."),
+    "submit": ("feiqian.cli.submitting:submit", "Sign the messages in a file as one transaction and submit it."),
+    "account": ("feiqian.cli.reading:account", "Print an account: who holds it, its balances and last entries."),
+    "tx": ("feiqian.cli.reading:tx", "Print a transaction: what was asked and what came of it."),
+    "block": ("feiqian.cli.reading:block", "Print a block: its place in the chain."),
+    "export": ("feiqian.cli.reading:export", "Print a whole list as JSON lines."),
+    "proof": ("feiqian.cli.proving:proof", "Write a proof file: a balance, a result, a record or its absence."),
+    "verify": ("feiqian.cli.proving:verify", "Check a proof file offline."),
+    "audit": ("feiqian.cli.upkeep:audit", "Run a ledger again from its base and compare everything."),
+    "snapshot": ("feiqian.cli.upkeep:snapshot", "Write the state after a block into one file."),
+    "archive": ("feiqian.cli.upkeep:archive", "Put a ledger's blocks into hash-chained segment files."),
+}
+
+MODULES = Path(__file__).parent.parent / "modules"
 
 
 def build_app() -> App:
-    """Return the command line with every module's commands mounted under the module's name."""
+    """Return the command line, with every module's commands under the module's name."""
     app = App(name="feiqian", help="A ledger that institutions run together.", version_flags=["--version"])
-    for room in (ledger, reading, submitting, proving, upkeep):
-        room.register(app)
-    app.command(keys.app)
-    for commands in module_commands():
-        app.command(commands)
+    for name, (path, text) in COMMANDS.items():
+        app.command(path, name=name, help=text)
+    for commands in sorted(MODULES.glob("*/edge/commands.py")):
+        module = commands.parent.parent.name
+        app.command(
+            f"feiqian.modules.{module}.edge.commands:app", name=module, help=f"Commands of the module {module}."
+        )
     return app
-
-
-def module_commands() -> list[App]:
-    """Return the command groups that modules bring, in the modules' order."""
-    from feiqian.api.edge import discover_edges
-
-    return [edge.commands for edge in discover_edges() if edge.commands is not None]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
-    app = build_app()
     try:
-        app(arguments, exit_on_error=False, print_error=True)
+        build_app()(arguments, exit_on_error=False, print_error=True)
     except CycloptsError:
         sys.exit(EXIT_USAGE)
-    except Refused as refusal:
-        fail(f"refused: {refusal.message} [{refusal.codespace} {refusal.number}]", EXIT_REFUSED)
-    except InvalidTransaction as refusal:
-        fail(f"refused: {refusal.message} [{refusal.codespace} {refusal.number}]", EXIT_REFUSED)
-    except (InvalidProofFile, ChallengeSuspicious) as refusal:
-        fail(f"refused: {refusal}", EXIT_REFUSED)
-    except USAGE_ERRORS as error:
-        fail(_one_line(error), EXIT_USAGE)
-    except (Fault, Unreachable) as error:
-        fail(str(error), EXIT_FAULT)
-    except KeyboardInterrupt:
-        fail("stopped", EXIT_FAULT)
+    except Exception as error:  # noqa: BLE001 - the outermost: what it does not know is raised again
+        _explain(error)
 
 
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+def _explain(error: Exception) -> NoReturn:
+    """End with a sentence and the status for this kind of failure; raise again what is a bug of ours."""
+    from feiqian.cli.failures import status_of
+
+    status = status_of(error)
+    if status is None:
+        raise error
+    fail(*status)
 
 
 if __name__ == "__main__":

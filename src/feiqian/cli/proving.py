@@ -20,12 +20,6 @@ from feiqian.execution.registry import discover
 proof = App(name="proof", help="Write a proof file: a balance, a transaction's result, or any record or its absence.")
 
 
-def register(app: App) -> None:
-    """Add this room's commands."""
-    app.command(proof)
-    app.command(verify)
-
-
 @proof.command
 def balance(
     address: str,

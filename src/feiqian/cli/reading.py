@@ -5,19 +5,12 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
-from cyclopts import App
 from rich.console import Console
 
 from feiqian.cli.connection import Url, connect
 from feiqian.cli.output import Output, fields_text
 from feiqian.core.addresses import from_text
 from feiqian.core.amounts import to_decimal_text
-
-
-def register(app: App) -> None:
-    """Add this room's commands."""
-    for command in (account, tx, block, export):
-        app.command(command)
 
 
 def account(

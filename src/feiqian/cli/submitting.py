@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from cyclopts import App
 
 from feiqian.cli.connection import KeyPaths, Url, connect
 from feiqian.cli.keys import read_passphrase
@@ -31,11 +30,6 @@ class TransactionFile(msgspec.Struct, forbid_unknown_fields=True):
 
     sponsor: str
     messages: list[dict[str, Any]]
-
-
-def register(app: App) -> None:
-    """Add this room's commands."""
-    app.command(submit)
 
 
 def submit(

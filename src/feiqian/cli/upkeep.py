@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from cyclopts import App
-
 from feiqian.cli.output import EXIT_FAULT, Output
 from feiqian.consensus.audit import audit as run_audit
 from feiqian.consensus.genesis_file import load_genesis
@@ -18,12 +16,6 @@ from feiqian.state.store import Store
 SEGMENT_PATTERN = "segment-*.fqs"
 SEGMENT_HEIGHTS = 100_000
 """How many heights go into one segment file."""
-
-
-def register(app: App) -> None:
-    """Add this room's commands."""
-    for command in (audit, snapshot, archive):
-        app.command(command)
 
 
 def audit(directory: Path, *, signatures: bool = True, json: bool = False) -> None:

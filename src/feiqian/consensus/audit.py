@@ -18,7 +18,7 @@ from feiqian.consensus.headers import NO_COMMIT, Commit, Header
 from feiqian.consensus.light import InvalidTrail, LightBlock, Trust
 from feiqian.consensus.signature_pool import CHUNK, SignaturePool, wait_for
 from feiqian.core.encoding import encode
-from feiqian.core.errors import InvalidTransaction
+from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.execution.admission import Prepared, check_form, prepare
 from feiqian.execution.blocks import (
     BLOCK,
@@ -37,6 +37,7 @@ from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.events import Posted
 from feiqian.ledger.parameters import get_parameters
 from feiqian.state.archive import ArchiveRow
+from feiqian.state.errors import OutsideWindow
 from feiqian.state.layered import Layered
 from feiqian.state.snapshots import Snapshot
 from feiqian.state.store import StoredBlock
@@ -144,7 +145,8 @@ def audit(
     Without `check_signatures` those of transactions are taken as valid; commits are checked all the same.
 
     Raises:
-        Fault: this release cannot run a height (another era's rules), or the store cannot be read.
+        Fault: this release cannot run a height (another era's rules), the store cannot be read, or a running node went
+            on so far that it no longer holds the audited height.
     """
     run = _Audit(store, registry, genesis, base or genesis_base(registry, genesis), check_signatures=check_signatures)
     with SignaturePool(workers) as pool:
@@ -377,10 +379,17 @@ class _Audit:
             self._say(height, "the store's own root is not what the blocks give")
 
     def _differs(self, height: int, key: bytes) -> bool:
-        """Ask again for the record as of the audited height: the node may have gone on meanwhile."""
+        """Ask again for the record as of the audited height: the node may have gone on meanwhile.
+
+        Raises:
+            Fault: it has gone on so far that it no longer holds that height.
+        """
         if self.store.height == height:
             return True
-        return self.store.get_at(height, key) != self.state.records.get(key)
+        try:
+            return self.store.get_at(height, key) != self.state.records.get(key)
+        except OutsideWindow:
+            raise Fault(f"the node no longer holds the state of block {height}; audit while it stands still") from None
 
 
 def _bundle_results(bundles: Sequence[Sequence[bytes]], outcome: Outcome) -> tuple[bytes, ...]:

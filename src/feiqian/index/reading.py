@@ -22,6 +22,12 @@ from feiqian.index.tables import (
 )
 
 ASKED_AT_ONCE = 500
+_NO_TABLES = (OperationalError, ProgrammingError)
+"""What both databases raise while the index is not built yet, is being built anew, or cannot be reached."""
+
+
+class IndexAway(Exception):
+    """The index has not begun, is being built anew, or its database does not answer."""
 
 
 def _height_of(table: sa.Table) -> sa.ColumnElement[int]:
@@ -92,7 +98,7 @@ class IndexReader:
         with self.engine.connect() as connection:
             try:
                 return connection.execute(sa.select(MARKER.c.height)).scalar_one_or_none()
-            except (OperationalError, ProgrammingError):
+            except _NO_TABLES:
                 return None
 
     def events(self, member: str | None, after: int, limit: int, until: int | None = None) -> list[EventRow]:
@@ -214,5 +220,8 @@ class IndexReader:
         return [(row[0], row[1]) for row in self._rows(question.order_by(ACCOUNTS.c.address).limit(limit))]
 
     def _rows(self, question: sa.Select) -> Sequence[sa.Row]:
-        with self.engine.connect() as connection:
-            return connection.execute(question).all()
+        try:
+            with self.engine.connect() as connection:
+                return connection.execute(question).all()
+        except _NO_TABLES as error:
+            raise IndexAway(f"the index cannot answer now: {type(error).__name__}") from error

@@ -20,7 +20,7 @@ R = TypeVar("R", bound=Record)
 def assets_sum_to_zero(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """Every asset's balances sum to zero; of touched ones, the changes do."""
     sums: dict[bytes, int] = {}
-    for key, new, old in _changes(BALANCES, before, after, touched):
+    for key, new, old in changes(BALANCES, before, after, touched):
         code = key[ADDRESS_BYTES:]
         change = (new or EMPTY).posted_minor - (old or EMPTY).posted_minor
         sums[code] = sums.get(code, 0) + change
@@ -31,7 +31,7 @@ def assets_sum_to_zero(before: Overlay, after: Overlay, touched: frozenset[bytes
 
 def balances_within_limits(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """posted − held ≥ −limit, each within its range."""
-    for key, balance, _ in _changes(BALANCES, before, after, touched):
+    for key, balance, _ in changes(BALANCES, before, after, touched):
         if balance is None:
             yield f"balance {key.hex()} was deleted"
             continue
@@ -47,7 +47,7 @@ def balances_have_owners(before: Overlay, after: Overlay, touched: frozenset[byt
     # Walks accounts and balances side by side where all state is asked for: both are sorted by address.
     accounts = (key for key, _ in ACCOUNTS.scan(after)) if touched is None else iter(())
     account: bytes | None = b""
-    for key, _, _ in _changes(BALANCES, before, after, touched):
+    for key, _, _ in changes(BALANCES, before, after, touched):
         address, code = key[:ADDRESS_BYTES], key[ADDRESS_BYTES:]
         while touched is None and account is not None and account < address:
             account = next(accounts, None)
@@ -58,9 +58,9 @@ def balances_have_owners(before: Overlay, after: Overlay, touched: frozenset[byt
 
 def supply_within_cap(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """An issuance account's limit is its asset's supply cap, so that the cap binds as the limit does."""
-    codes = {key: None for key, _, _ in _changes(ASSETS, before, after, touched)}
+    codes = {key: None for key, _, _ in changes(ASSETS, before, after, touched)}
     if touched is not None:
-        codes |= {key[ADDRESS_BYTES:]: None for key, _, _ in _changes(BALANCES, before, after, touched)}
+        codes |= {key[ADDRESS_BYTES:]: None for key, _, _ in changes(BALANCES, before, after, touched)}
     for code in codes:
         asset = ASSETS.get(after, code)
         if asset is None:
@@ -74,11 +74,11 @@ def supply_within_cap(before: Overlay, after: Overlay, touched: frozenset[bytes]
 def holds_match_held(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """Each balance's held amount is the sum of its open holds; of touched ones, the changes agree."""
     differences: dict[bytes, int] = {}
-    for key, new, old in _changes(BALANCES, before, after, touched):
+    for key, new, old in changes(BALANCES, before, after, touched):
         change = (new or EMPTY).held_minor - (old or EMPTY).held_minor
         if change:
             differences[key] = change
-    for _, new, old in _changes(HOLDS, before, after, touched):
+    for _, new, old in changes(HOLDS, before, after, touched):
         for hold, sign in ((new, -1), (old, 1)):
             if hold is not None:
                 key = hold.account + hold.asset.encode()
@@ -97,12 +97,12 @@ def expiries_are_scheduled(before: Overlay, after: Overlay, touched: frozenset[b
 def _without_expiry(
     table: Table[Any], before: Overlay, after: Overlay, touched: frozenset[bytes] | None
 ) -> Iterator[str]:
-    for key, record, _ in _changes(table, before, after, touched):
+    for key, record, _ in changes(table, before, after, touched):
         if record is not None and SCHEDULED.get(after, record.expiry_key) is None:
             yield f"{table.name} {key.hex()} has no trigger that ends it"
 
 
-def _changes(
+def changes(
     table: Table[R], before: Overlay, after: Overlay, touched: frozenset[bytes] | None
 ) -> Iterator[tuple[bytes, R | None, R | None]]:
     """Yield (key, record after, record before) for touched keys, in order; every record, with no before, for None."""

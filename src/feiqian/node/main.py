@@ -120,8 +120,10 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
     await asyncio.to_thread(engine.stop)
     await server.stop()
     await verifiers.stop()
-    store.close()
+    # Threads that still read a block for a connection that is gone.
+    await loop.shutdown_default_executor()
     log.info("stopped", height=store.height)
+    store.close()
 
 
 def clock_ms() -> int:

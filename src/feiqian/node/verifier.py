@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
+from io import BufferedRWPair
 
 import msgspec
 
@@ -51,11 +52,15 @@ class Verifiers:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, count: int) -> None:
-        """Start the workers."""
-        for number in range(count):
+        """Start the workers and return when all are ready to work."""
+        channels: list[socket.socket] = []
+        for _ in range(count):
             process, ours = _start_worker()
             self.processes.append(process)
+            channels.append(ours)
+        for number, ours in enumerate(channels):
             reader, writer = await asyncio.open_connection(sock=ours, limit=2**20)
+            await _read_answer(reader)
             task = asyncio.create_task(self._serve(reader, writer), name=f"verifier-{number}")
             self._tasks.append(guard_task(task))
 
@@ -120,14 +125,19 @@ async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, ...]:
 
 
 def run_worker(channel: socket.socket) -> None:
-    """Answer chunks until the node closes its end."""
-    stream = channel.makefile("rwb", buffering=2**16)
+    """Say that it is there, with an empty answer, then answer chunks until the node closes its end."""
+    stream = channel.makefile("rwb")
+    _write_answer(stream, ())
     while len(head := stream.read(_LENGTH.size)) == _LENGTH.size:
         size = _LENGTH.unpack(head)[0]
         chunk = _CHUNK_DECODER.decode(stream.read(size))
-        answer = encode(tuple([first_bad_signature(signed) for signed in chunk]))
-        stream.write(_LENGTH.pack(len(answer)) + answer)
-        stream.flush()
+        _write_answer(stream, tuple([first_bad_signature(signed) for signed in chunk]))
+
+
+def _write_answer(stream: BufferedRWPair, places: tuple[int, ...]) -> None:
+    answer = encode(places)
+    stream.write(_LENGTH.pack(len(answer)) + answer)
+    stream.flush()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ ID_BUCKET_ENTRIES = 1 << 16
 """A bucket of the id index is closed at this many entries, so that inserts touch few pages (decision 0003)."""
 
 STALE_KEYS = 256
+STALE_EPOCH_HEIGHTS = 64
+"""Stale nodes are deleted for this many heights together, so that most pages are emptied whole (decision 0003)."""
+
 _FORMER_OVERHEAD_BYTES = 18
 
 BLOCK_PIECE = b"\x00"
@@ -157,10 +160,22 @@ def former_chunks(height: int, former: Sequence[FormerRow]) -> list[tuple[bytes,
     return chunks
 
 
+def stale_epoch(height: int) -> bytes:
+    """Return the key prefix of the epoch in which a height's stale nodes are listed."""
+    return height_bytes(height // STALE_EPOCH_HEIGHTS)
+
+
 def stale_chunks(height: int, node_keys: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """Return the rows that list the tree nodes which `height` replaced."""
-    prefix = height_bytes(height)
+    """Return the rows that list the tree nodes which `height` replaced, in key order.
+
+    Inside an epoch they are listed by the height that wrote them, which is the order in which nodes lie on pages.
+    """
+    by_writer: dict[bytes, list[bytes]] = {}
+    for node_key in sorted(node_keys):
+        by_writer.setdefault(node_key[:HEIGHT_BYTES], []).append(node_key)
+    prefix = stale_epoch(height)
     return [
-        (prefix + (start // STALE_KEYS).to_bytes(4, "big"), encode(node_keys[start : start + STALE_KEYS]))
-        for start in range(0, len(node_keys), STALE_KEYS)
+        (prefix + writer + height_bytes(height) + start.to_bytes(4, "big"), encode(keys[start : start + STALE_KEYS]))
+        for writer, keys in by_writer.items()
+        for start in range(0, len(keys), STALE_KEYS)
     ]

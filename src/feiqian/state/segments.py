@@ -78,10 +78,17 @@ class SegmentWriter:
         header = SegmentHeader(chain_id, first_height, previous_chain_hash)
         try:
             self._file: IO[bytes] = self.path.open("r+b" if self.path.exists() else "x+b")
+        except OSError as error:
+            raise Fault(f"segment: {os.strerror(error.errno or 0)}") from error
+        try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.cut_bytes = self._resume(header)
         except OSError as error:
+            self._file.close()
             raise Fault(f"segment: {os.strerror(error.errno or 0)}") from error
+        except SegmentRefused:
+            self._file.close()
+            raise
 
     @property
     def next_height(self) -> int:

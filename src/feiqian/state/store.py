@@ -5,7 +5,6 @@ Layout and the measurements behind it: `docs/decisions/0003-store-layout.md`.
 
 import fcntl
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +55,6 @@ class Store:
         self.path = path
         self.is_read_only = read_only
         self._reserve_bytes = reserve_bytes
-        self._writing = threading.RLock()
         self._is_broken = False
         self._writer_lock = None if read_only else _lock_for_writing(path)
         try:
@@ -78,7 +76,6 @@ class Store:
         self._state = self._databases.state
         self._chain: Chain | None = None
         self._plain_tables: frozenset[bytes] = frozenset()
-        self._head: Head | None = None
 
     @classmethod
     def create(
@@ -190,8 +187,6 @@ class Store:
     @property
     def head(self) -> Head:
         """The last committed height and the bounds of what is kept."""
-        if self._head is not None:
-            return self._head
         with self.view() as view:
             return view.head
 
@@ -297,7 +292,7 @@ class Store:
             OutsideWindow: that height is pruned or not committed yet.
         """
         with self.view() as view:
-            return view.prove(height, key, self._plain_tables)
+            return view.prove(height, key)
 
     # Blocks, results, archive.
 
@@ -379,34 +374,30 @@ class Store:
         """
         layer = staged.layer
         size_bytes = staged.rows.size_bytes + 2 * writing.archive_bytes(staged.writes.archive)
-        with self._writing:
-            head = self.head
+        with self._write(size_bytes) as transaction:
+            head = self._head_in(transaction)
             parent = (layer.height - 1, staged.parent_app_hash, staged.parent_root_key)
             if parent != (head.height, head.app_hash, head.root_key):
                 raise Fault(f"store: staged height {layer.height} does not follow committed height {head.height}")
-            with self._write(size_bytes) as transaction:
-                new_head = writing.put_height(transaction, self._databases, staged, head)
-            self._head = new_head
+            writing.put_height(transaction, self._databases, staged, head)
 
     def prune(self, keep_from_height: int, limit: int) -> int:
         """Give up proofs and past records of heights below `keep_from_height`; delete about `limit` rows for it.
 
-        Returns the number of rows deleted: call again until it is 0. Some twenty full blocks in one call (a quarter of
-        a million rows) cost a third of what each alone does, since a page is then touched once (decision 0003).
+        Returns the number of rows deleted: call again until it is 0. Tree nodes go in epochs of 64 heights, so up to
+        that many stay on disk a little longer than they can be asked for.
 
         Raises:
             Fault: the height is not committed yet; the disk refuses.
         """
-        with self._writing:
-            head = self.head
+        keep_from_height = max(keep_from_height, 0)
+        with self._write(writing.pruning_bytes(limit)) as transaction:
+            head = self._head_in(transaction)
             if keep_from_height > head.height:
                 raise Fault(f"store: cannot prune up to {keep_from_height}, only {head.height} is committed")
             new_head = writing.with_bounds(head, first_provable=max(head.first_provable, keep_from_height))
-            with self._write(writing.pruning_bytes(limit)) as transaction:
-                deleted = writing.prune(transaction, self._databases, keep_from_height, limit, self._plain_tables)
-                writing.put_head(transaction, self._databases, new_head)
-            self._head = new_head
-        return deleted
+            writing.put_head(transaction, self._databases, new_head)
+            return writing.prune(transaction, self._databases, keep_from_height, limit, self._plain_tables)
 
     def prune_blocks(self, keep_from_height: int, limit: int) -> int:
         """Give up blocks, results and archive rows below a height; delete those of at most `limit` heights.
@@ -417,14 +408,11 @@ class Store:
         Raises:
             Fault: the height is not committed yet; the disk refuses.
         """
-        with self._writing:
-            head = self.head
+        with self._write(writing.pruning_bytes(limit * 64)) as transaction:
+            head = self._head_in(transaction)
             if keep_from_height > head.height:
                 raise Fault(f"store: cannot prune blocks up to {keep_from_height}, only {head.height} is committed")
-            with self._write(writing.pruning_bytes(limit * 64)) as transaction:
-                new_head, deleted = writing.prune_blocks(transaction, self._databases, head, keep_from_height, limit)
-            self._head = new_head
-        return deleted
+            return writing.prune_blocks(transaction, self._databases, head, keep_from_height, limit)
 
     # Inside.
 
@@ -435,17 +423,20 @@ class Store:
     @contextmanager
     def _write(self, size_bytes: int) -> Iterator[Any]:
         """One write transaction: checks first that the disk holds it; whatever fails leaves nothing behind."""
-        with self._writing:
-            if self.is_read_only:
-                raise Fault("store: it is open for reading only")
-            if self._is_broken:
-                raise Fault("store: an earlier write failed; open it again when the disk is well")
-            self._check_budget(size_bytes)
-            try:
-                with self._environment.begin(write=True) as transaction:
-                    yield transaction
-            except (lmdb.Error, OSError) as error:
-                self._fail(error)
+        if self.is_read_only:
+            raise Fault("store: it is open for reading only")
+        if self._is_broken:
+            raise Fault("store: an earlier write failed; open it again when the disk is well")
+        self._check_budget(size_bytes)
+        try:
+            # LMDB lets one write transaction begin at a time, which is how writers of several threads take turns.
+            with self._environment.begin(write=True) as transaction:
+                yield transaction
+        except (lmdb.Error, OSError) as error:
+            self._fail(error)
+
+    def _head_in(self, transaction: Any) -> Head:
+        return rows.HEAD.decode_trusted(transaction.get(rows.HEAD_KEY, db=self._databases.meta))
 
     def _check_budget(self, size_bytes: int) -> None:
         disk = os.statvfs(self.path)
@@ -474,8 +465,6 @@ class Store:
         if chain.format != rows.FORMAT:
             raise Fault(f"store: format {chain.format} is not {rows.FORMAT}, which this release reads")
         self._use_chain(chain)
-        if not self.is_read_only:
-            self._head = rows.HEAD.decode_trusted(head)
 
     def _use_chain(self, chain: Chain) -> None:
         self._chain = chain
@@ -504,8 +493,7 @@ class Store:
         with self._write(staged.rows.size_bytes + ids_bytes) as transaction:
             transaction.put(rows.CHAIN_KEY, encode(chain), db=self._databases.meta)
             writing.put_imported(transaction, self._databases, used_ids)
-            head = writing.put_height(transaction, self._databases, staged, start)
-        self._head = head
+            writing.put_height(transaction, self._databases, staged, start)
 
 
 def _lock_for_writing(path: Path) -> IO[bytes]:

@@ -76,7 +76,7 @@ def update(
     change. `nodes` of the answer are in the order of their keys, which are above all keys of lower heights.
 
     Raises:
-        Fault: a key given twice or not of 32 bytes; a height not above the root's; a row missing from the store.
+        Fault: a key given twice, a hash not of 32 bytes; a height not above the root's; a row missing from the store.
     """
     if root_key is not None and int.from_bytes(root_key[:8], "big") >= height:
         raise Fault("state tree: a height must be above the height of the root it starts from")
@@ -133,7 +133,7 @@ class MemoryTree:
         sha256 = _sha256
         if not all(leaves) or not all(leaves.values()):
             raise ValueError("an empty key or value can not be proved")
-        self._leaves = leaves
+        self._leaves = dict(leaves)
         keyed = sorted((sha256(key).digest(), value) for key, value in leaves.items())
         self._keys = [key for key, _ in keyed]
         self._hashes = [sha256(LEAF_PREFIX + key + sha256(value).digest()).digest() for key, value in keyed]
@@ -201,6 +201,8 @@ class _Batch:
         self.keys = [key for key, _ in changes]
         if set(map(len, self.keys)) - {HASH_BYTES} or len(set(self.keys)) != len(self.keys):
             raise Fault("state tree: each key of a height must be given once, as its 32-byte hash")
+        if {len(value) for _, value in changes if value is not None} - {HASH_BYTES}:
+            raise Fault("state tree: a value must be given as its 32-byte hash")
         self.hexes = [hexlify(key) for key in self.keys]
         self.hashes = [None if value is None else _sha256(LEAF_PREFIX + key + value).digest() for key, value in changes]
         self.nodes: dict[bytes, bytes] = {}

@@ -129,16 +129,21 @@ def patch(
 def _rehash(ups: bytes, row: memoryview, dirty: set[int]) -> bytes:
     """Compute the dirty pairs' hashes, deepest first, into the pairs above; return the hash of the topmost."""
     sha256 = _sha256
-    for pair in _deepest_first(ups, dirty):
-        hash_ = sha256(INNER_PREFIX + row[_PAIRS[pair]]).digest()
-        if pair:
-            row[_SLOTS[ups[pair]]] = hash_
-    return hash_  # pyright: ignore[reportPossiblyUnboundVariable]  (pair 0 is above every dirty one)
+    if len(dirty) == 1:
+        pair = dirty.pop()
+        while pair:
+            slot = ups[pair]
+            row[_SLOTS[slot]] = sha256(INNER_PREFIX + row[_PAIRS[pair]]).digest()
+            pair = slot >> 1
+    else:
+        for pair in _deepest_first(ups, dirty)[:-1]:
+            row[_SLOTS[ups[pair]]] = sha256(INNER_PREFIX + row[_PAIRS[pair]]).digest()
+    return sha256(INNER_PREFIX + row[_PAIRS[0]]).digest()
 
 
 def _deepest_first(ups: bytes | bytearray, dirty: set[int]) -> list[int]:
-    """Return the dirty pairs and all above them, none before those below it."""
-    for pair in tuple(dirty):
+    """Return the dirty pairs and all above them, each after those below it, so that the topmost comes last."""
+    for pair in sorted(dirty):
         while pair:
             pair = ups[pair] >> 1
             if pair in dirty:
@@ -330,16 +335,14 @@ class Row:
         self.ups = self.ups.translate(moved)
         self.leaf_slots = self.leaf_slots.translate(moved)
         self.link_slots = self.link_slots.translate(moved)
-        self.dirty = {each - (each > pair) for each in self.dirty if each != pair}
+        self.dirty = {each - (each > pair) for each in sorted(self.dirty) if each != pair}
 
     def rehash(self) -> bytes:
         """Compute the hashes of the dirty pairs and those above; return the hash of the topmost."""
         sha256, hashes, ups = _sha256, self.hashes, self.ups
-        for pair in _deepest_first(ups, self.dirty):
-            hash_ = sha256(INNER_PREFIX + hashes[pair + pair] + hashes[pair + pair + 1]).digest()
-            if pair:
-                hashes[ups[pair]] = hash_
-        return hash_  # pyright: ignore[reportPossiblyUnboundVariable]  (pair 0 is above every dirty one)
+        for pair in _deepest_first(ups, self.dirty)[:-1]:
+            hashes[ups[pair]] = sha256(INNER_PREFIX + hashes[pair + pair] + hashes[pair + pair + 1]).digest()
+        return sha256(INNER_PREFIX + hashes[0] + hashes[1]).digest()
 
 
 def decode(row: bytes, replaced: dict[int, Subtree]) -> Subtree:

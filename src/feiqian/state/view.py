@@ -118,12 +118,15 @@ class View:
             written, record = self._former(written, key)
         return record
 
-    def prove(self, height: int, key: bytes, plain_tables: frozenset[bytes]) -> tuple[bytes | None, bytes]:
+    def prove(self, height: int, key: bytes) -> tuple[bytes | None, bytes]:
         """Return the record and its proof; see `Store.prove`."""
         record = self.get_at(height, key)
         row = self.height_row(height)
         if row is None:
             raise Fault(f"store: height {height} has no row")
+        # Read here, since a writer may have added a plain table after this process opened the store.
+        chain = rows.CHAIN.decode_trusted(self._transaction.get(rows.CHAIN_KEY, db=self._databases.meta))
+        plain_tables = frozenset(name.encode() for name in chain.plain_tables)
 
         def leaf_of(key_hash: bytes) -> tuple[bytes, bytes]:
             full_key = self._transaction.get(key_hash[: rows.KEY_HASH_BYTES], db=self._databases.key_hashes)

@@ -53,8 +53,8 @@ def put_imported(transaction: Any, databases: Databases, used_ids: UsedIds) -> N
     _putmulti(transaction, databases.replay, [(rows.IMPORTED_BUCKET, tx_id) for tx_id in entries])
 
 
-def put_height(transaction: Any, databases: Databases, staged: Staged, head: Head) -> Head:
-    """Write all rows of a height; return the new head, written too."""
+def put_height(transaction: Any, databases: Databases, staged: Staged, head: Head) -> None:
+    """Write all rows of a height and the new head."""
     written, layer = staged.rows, staged.layer
     height = height_bytes(layer.height)
     _putmulti(transaction, databases.state, written.records)
@@ -64,7 +64,7 @@ def put_height(transaction: Any, databases: Databases, staged: Staged, head: Hea
     _putmulti(transaction, databases.gone, written.gone)
     _putmulti(transaction, databases.former, written.former, append=True)
     _putmulti(transaction, databases.nodes, written.nodes, append=True)
-    _putmulti(transaction, databases.stale, written.stale, append=True)
+    _putmulti(transaction, databases.stale, written.stale)
     _putmulti(transaction, databases.pieces, written.pieces, append=True)
     _putmulti(transaction, databases.heights, [(height, written.height_row)], append=True)
     is_full = head.id_entries >= rows.ID_BUCKET_ENTRIES
@@ -87,7 +87,6 @@ def put_height(transaction: Any, databases: Databases, staged: Staged, head: Hea
         imported_until_ms,
     )
     put_head(transaction, databases, new_head)
-    return new_head
 
 
 def _putmulti(transaction: Any, database: Any, pairs: list[tuple[bytes, bytes]], *, append: bool = False) -> None:
@@ -113,20 +112,19 @@ def _expire_replay_ids(transaction: Any, databases: Databases, imported_until_ms
 def prune(
     transaction: Any, databases: Databases, keep_from_height: int, limit: int, plain_tables: frozenset[bytes]
 ) -> int:
-    """Delete stale nodes and former rows of heights up to `keep_from_height`, the oldest first."""
-    above = height_bytes(keep_from_height + 1)
-    node_keys: list[bytes] = []
+    """Delete stale nodes of whole epochs and former rows of heights up to `keep_from_height`, the oldest first."""
     deleted = 0
+    nodes = transaction.cursor(db=databases.nodes)
     cursor = transaction.cursor(db=databases.stale)
-    while len(node_keys) < limit and cursor.first() and cursor.key() < above:
-        node_keys += rows.decode_stale(cursor.value())
+    first_kept_epoch = rows.stale_epoch(keep_from_height + 1)
+    while deleted < limit and cursor.first() and cursor.key() < first_kept_epoch:
+        for node_key in rows.decode_stale(cursor.value()):
+            if not nodes.set_key(node_key):
+                raise Fault("store: a stale tree node is missing")
+            nodes.delete()
+            deleted += 1
         cursor.delete()
-    # In key order, so that each page of nodes is touched once for all that leave it.
-    node_keys.sort()
-    for node_key in node_keys:
-        if not transaction.delete(node_key, db=databases.nodes):
-            raise Fault("store: a stale tree node is missing")
-    deleted += len(node_keys)
+    above = height_bytes(keep_from_height + 1)
     cursor = transaction.cursor(db=databases.former)
     while deleted < limit and cursor.first() and cursor.key() < above:
         height = bytes(cursor.key()[: rows.HEIGHT_BYTES])
@@ -148,10 +146,8 @@ def _forget(transaction: Any, databases: Databases, key: bytes, height: bytes, p
         transaction.delete(key_hash[: rows.KEY_HASH_BYTES], db=databases.key_hashes)
 
 
-def prune_blocks(
-    transaction: Any, databases: Databases, head: Head, keep_from_height: int, limit: int
-) -> tuple[Head, int]:
-    """Delete blocks of the lowest heights; return the new head, written too, and how many went."""
+def prune_blocks(transaction: Any, databases: Databases, head: Head, keep_from_height: int, limit: int) -> int:
+    """Delete blocks of the lowest heights and write the new head; return how many went."""
     height = head.first_block
     cursor = transaction.cursor(db=databases.pieces)
     while height < keep_from_height and height - head.first_block < limit:
@@ -170,7 +166,7 @@ def prune_blocks(
     _drop_id_buckets(transaction, databases, height)
     new_head = with_bounds(head, first_block=height)
     put_head(transaction, databases, new_head)
-    return new_head, height - head.first_block
+    return height - head.first_block
 
 
 def _drop_id_buckets(transaction: Any, databases: Databases, first_block: int) -> None:

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,6 +57,15 @@ class GatewayProcess:
         line = os.read(self._ready, 4096).decode()
         assert line, f"the gateway ended before it was ready: {self.log_text()[-3000:]}"
         self.url = line.split()[1]
+        return self
+
+    def await_indexed(self) -> Self:
+        """Return when node and index are ready for everything."""
+        deadline = time.monotonic() + ANSWER_S
+        with self.client() as client:
+            while client.get("/ready").status_code != 200:
+                assert time.monotonic() < deadline, f"the gateway did not become ready: {self.log_text()[-3000:]}"
+                time.sleep(0.02)
         return self
 
     def client(self, token: str | None = None, **options: Any) -> httpx.Client:

@@ -44,7 +44,7 @@ class NodeProcess:
     def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self.directory = directory
         self.log = directory.with_name(directory.name + ".log")
-        self._ready, theirs = os.pipe()
+        self.ready_descriptor, theirs = os.pipe()
         variables = {**os.environ, VARIABLE: str(theirs), **(environment or {})}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -54,9 +54,9 @@ class NodeProcess:
 
     def await_ready(self) -> Self:
         """Return when the node serves; fail if it ends before."""
-        readable, _, _ = select.select([self._ready], [], [], ANSWER_S)
+        readable, _, _ = select.select([self.ready_descriptor], [], [], ANSWER_S)
         assert readable, "the node did not become ready"
-        assert os.read(self._ready, 4096), f"the node ended before it was ready: {self.log_text()[-3000:]}"
+        assert os.read(self.ready_descriptor, 4096), f"the node ended before it was ready: {self.log_text()[-3000:]}"
         return self
 
     def connect(self) -> "Channel":
@@ -87,7 +87,7 @@ class NodeProcess:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.kill()
-        os.close(self._ready)
+        os.close(self.ready_descriptor)
 
 
 class Channel:
@@ -123,6 +123,11 @@ class Channel:
     def subscribe(self, from_height: int = 0) -> None:
         """Ask for every block from a height on."""
         self.send(Subscribe(from_height))
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether a block came before the last reply."""
+        return bool(self._committed)
 
     def next_committed(self) -> Committed:
         """Return the next block of the subscription."""

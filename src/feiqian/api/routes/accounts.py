@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from feiqian.api.access import Access, Reader
 from feiqian.api.gateway import Gateway
@@ -27,7 +27,7 @@ from feiqian.core import addresses
 from feiqian.index.tables import split_position
 from feiqian.ledger.records import Account
 
-Time = Annotated[int | None, Parameter(ge=0, le=2**53, description="Block time, ms since 1970")]
+Time = Annotated[int | None, QueryParameter(ge=0, le=2**53, description="Block time, ms since 1970")]
 
 
 @get(f"{V1}/accounts", opt={"access": Access.MEMBER})

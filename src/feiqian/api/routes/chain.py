@@ -11,7 +11,19 @@ from feiqian.api.gateway import Gateway
 from feiqian.api.ledger_view import FoundTransaction
 from feiqian.api.problems import NotFound
 from feiqian.api.rendering import render, render_tagged
-from feiqian.api.routes.parameters import V1, Asker, AtHeight, Cursor, Here, IdHex, Limit, SomeHeight, id_of
+from feiqian.api.routes.parameters import (
+    V1,
+    Asker,
+    AtHeight,
+    CodeText,
+    Cursor,
+    Here,
+    IdHex,
+    Limit,
+    MemberText,
+    SomeHeight,
+    id_of,
+)
 from feiqian.api.shapes import (
     DEFAULT_PAGE,
     AssetBody,
@@ -140,7 +152,7 @@ async def list_assets(gateway: Here, cursor: Cursor = None, limit: Limit = DEFAU
 
 
 @get(f"{V1}/assets/{{code:str}}", opt={"access": Access.PUBLIC})
-async def show_asset(code: str, gateway: Here) -> AssetBody:
+async def show_asset(code: CodeText, gateway: Here) -> AssetBody:
     """Show an asset and its supply."""
     asset = gateway.ledger.asset(code)
     if asset is None:
@@ -158,7 +170,7 @@ async def list_members(gateway: Here, cursor: Cursor = None, limit: Limit = DEFA
 
 
 @get(f"{V1}/members/{{member_id:str}}", opt={"access": Access.PUBLIC})
-async def show_member(member_id: str, gateway: Here) -> MemberBody:
+async def show_member(member_id: MemberText, gateway: Here) -> MemberBody:
     """Show a member institution."""
     member = gateway.ledger.member(member_id)
     if member is None:

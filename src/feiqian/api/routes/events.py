@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, get
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from feiqian.api.access import Access, Reader
@@ -32,9 +32,9 @@ async def stream_events(
     gateway: Here,
     reader: Asker,
     last_event_id: Annotated[
-        str | None, Parameter(header="Last-Event-ID", description="Go on after this id: `height` or `height.place`")
+        str | None, HeaderParameter(name="Last-Event-ID", description="Go on after this id: `height` or `height.place`")
     ] = None,
-    after: Annotated[str | None, Parameter(query="after", description="The same, for a first connection")] = None,
+    after: Annotated[str | None, QueryParameter(description="The same, for a first connection")] = None,
 ) -> Stream:
     """Follow the ledger: `block` ticks, and to those signed in the events that they are party to (a regulator: all)."""
     height = await gateway.feed.refresh()

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from litestar.params import Dependency, Parameter
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, QueryParameter, SkipValidation
 
 from feiqian.api.access import Reader
 from feiqian.api.gateway import Gateway
@@ -12,20 +13,20 @@ from feiqian.api.shapes import DEFAULT_PAGE, MAX_PAGE
 V1 = "/api/v1"
 MAX_HEIGHT = 2**38
 
-Here = Annotated[Gateway, Dependency(skip_validation=True)]
-Asker = Annotated[Reader, Dependency(skip_validation=True)]
+Here = NamedDependency[SkipValidation[Gateway]]
+Asker = NamedDependency[SkipValidation[Reader]]
 
 Limit = Annotated[
-    int, Parameter(ge=1, le=MAX_PAGE, description=f"Items in the answer, {DEFAULT_PAGE} unless told otherwise")
+    int, QueryParameter(ge=1, le=MAX_PAGE, description=f"Items in the answer, {DEFAULT_PAGE} unless told otherwise")
 ]
-Cursor = Annotated[
-    str | None, Parameter(query="cursor", max_length=400, description="`next_cursor` of the answer before")
-]
-AtHeight = Annotated[int, Parameter(ge=0, le=MAX_HEIGHT, description="A block's height")]
-SomeHeight = Annotated[int | None, Parameter(ge=0, le=MAX_HEIGHT, description="A block's height")]
-AddressText = Annotated[str, Parameter(max_length=90, description="An account, `fq1…`")]
-IdHex = Annotated[str, Parameter(max_length=64, description="32 bytes in hex")]
-AssetCode = Annotated[str | None, Parameter(query="asset", max_length=48, description="An asset's code")]
+Cursor = Annotated[str | None, QueryParameter(max_length=400, description="`next_cursor` of the answer before")]
+AtHeight = Annotated[int, PathParameter(ge=0, le=MAX_HEIGHT, description="A block's height")]
+SomeHeight = Annotated[int | None, QueryParameter(ge=0, le=MAX_HEIGHT, description="A block's height")]
+AddressText = Annotated[str, PathParameter(max_length=90, description="An account, `fq1…`")]
+IdHex = Annotated[str, PathParameter(max_length=64, description="32 bytes in hex")]
+CodeText = Annotated[str, PathParameter(max_length=48, description="An asset's code")]
+MemberText = Annotated[str, PathParameter(max_length=32, description="A member's id")]
+AssetCode = Annotated[str | None, QueryParameter(max_length=48, description="An asset's code")]
 
 
 def id_of(text: str) -> bytes:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from feiqian.api.access import Access, Reader
 from feiqian.api.gateway import Gateway
@@ -25,7 +25,7 @@ PUBLIC_TABLES = (MEMBERS.name, ASSETS.name, "execution.results", "execution.repl
 
 Trusted = Annotated[
     int | None,
-    Parameter(query="trusted", ge=1, le=2**38, description="Start the trail at this height instead of the genesis"),
+    QueryParameter(ge=1, le=2**38, description="Start the trail at this height instead of the genesis"),
 ]
 
 
@@ -33,8 +33,8 @@ Trusted = Annotated[
 async def prove_balance(
     gateway: Here,
     reader: Asker,
-    address: Annotated[str, Parameter(max_length=90, description="An account, `fq1…`")],
-    asset: Annotated[str, Parameter(min_length=1, max_length=48, description="An asset's code")],
+    address: Annotated[str, QueryParameter(max_length=90, description="An account, `fq1…`")],
+    asset: Annotated[str, QueryParameter(min_length=1, max_length=48, description="An asset's code")],
     height: SomeHeight = None,
     trusted: Trusted = None,
 ) -> Response[bytes]:
@@ -57,8 +57,8 @@ async def prove_transaction(tx_id: IdHex, gateway: Here, reader: Asker, trusted:
 async def prove_record(
     gateway: Here,
     reader: Asker,
-    table: Annotated[str, Parameter(max_length=80, description="A state table, such as `ledger.members`")],
-    key: Annotated[str, Parameter(max_length=400, description="The record's own key, hex")],
+    table: Annotated[str, QueryParameter(max_length=80, description="A state table, such as `ledger.members`")],
+    key: Annotated[str, QueryParameter(max_length=400, description="The record's own key, hex")],
     height: SomeHeight = None,
     trusted: Trusted = None,
 ) -> Response[bytes]:

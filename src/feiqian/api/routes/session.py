@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.datastructures import Cookie
+from litestar.params import JSONBody
 
 from feiqian.api.access import Access
 from feiqian.api.gateway import Gateway
@@ -34,7 +35,7 @@ class AskSession(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @post(f"{V1}/session/challenge", opt={"access": Access.PUBLIC}, status_code=200)
-async def ask_challenge(data: AskChallenge, gateway: Here, request: Request[Any, Any, Any]) -> ChallengeBody:
+async def ask_challenge(data: JSONBody[AskChallenge], gateway: Here, request: Request[Any, Any, Any]) -> ChallengeBody:
     """Ask for something to sign, by which to sign in for an account. Good once and for one minute."""
     audience = request.headers.get("host", "")
     challenge = gateway.sessions.challenge(addresses.from_text(data.account), audience)
@@ -49,7 +50,7 @@ async def ask_challenge(data: AskChallenge, gateway: Here, request: Request[Any,
 
 
 @post(f"{V1}/session", opt={"access": Access.PUBLIC}, status_code=200)
-async def open_session(data: AskSession, gateway: Here) -> Response[SessionBody]:
+async def open_session(data: JSONBody[AskSession], gateway: Here) -> Response[SessionBody]:
     """Sign in with the signed challenge: a bearer token, also set as a cookie that scripts cannot read."""
     try:
         challenge = base64.b64decode(data.challenge, validate=True)

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from feiqian.api.access import Access
 from feiqian.api.problems import BadParameter, BodyTooLarge, UnsupportedMediaType
@@ -76,8 +76,10 @@ class SubmitOperation(Operation):
 async def submit_transactions(
     request: Request[Any, Any, Any],
     gateway: Here,
-    wait: Annotated[str, Parameter(pattern=r"^(|committed|provable)$", description="`committed` or `provable`")] = "",
-    timeout_s: Annotated[int, Parameter(ge=1, le=MAX_WAIT_S)] = DEFAULT_WAIT_S,
+    wait: Annotated[
+        str, QueryParameter(pattern=r"^(|committed|provable)$", description="`committed` or `provable`")
+    ] = "",
+    timeout_s: Annotated[int, QueryParameter(ge=1, le=MAX_WAIT_S)] = DEFAULT_WAIT_S,
 ) -> Response[bytes]:
     """Submit signed transactions; answers one outcome each, in order.
 

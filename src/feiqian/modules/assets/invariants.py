@@ -1,24 +1,21 @@
 """What holds of assets after every block, beside the ledger's own invariants (zero sum, available, holds)."""
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 from feiqian.core.addresses import ADDRESS_BYTES
-from feiqian.core.encoding import Record
 from feiqian.ledger.accounts import ACCOUNTS
 from feiqian.ledger.assets import ASSETS
 from feiqian.ledger.balances import BALANCES
 from feiqian.ledger.holds import HOLDS
+from feiqian.ledger.invariants import changes
 from feiqian.modules import Invariant
 from feiqian.modules.assets.state import NAME, terms_of
-from feiqian.state.tables import Overlay, Table
-
-R = TypeVar("R", bound=Record)
+from feiqian.state.tables import Overlay
 
 
 def definitions_stand(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """An asset, once defined, is never changed or removed, and its limits lie within its supply cap."""
-    for key, asset, former in _changes(ASSETS, before, after, touched):
+    for key, asset, former in changes(ASSETS, before, after, touched):
         code = key.decode()
         if former is not None and asset != former:
             yield f"asset {code}: its definition changed"
@@ -31,7 +28,7 @@ def definitions_stand(before: Overlay, after: Overlay, touched: frozenset[bytes]
 
 def flags_bind(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """Accounts are frozen in freezable assets only, and listed in allow-listed assets only."""
-    for key, balance, _ in _changes(BALANCES, before, after, touched):
+    for key, balance, _ in changes(BALANCES, before, after, touched):
         if balance is None or not (balance.is_frozen or balance.is_listed):
             continue
         asset = ASSETS.get(after, key[ADDRESS_BYTES:])
@@ -41,7 +38,7 @@ def flags_bind(before: Overlay, after: Overlay, touched: frozenset[bytes] | None
 
 def holds_have_beneficiaries(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """A hold of this module is for another open account than its own, and neither is the issuance account."""
-    for key, hold, _ in _changes(HOLDS, before, after, touched):
+    for key, hold, _ in changes(HOLDS, before, after, touched):
         if hold is None or hold.controller != NAME:
             continue
         beneficiary = terms_of(hold).beneficiary
@@ -53,16 +50,3 @@ def holds_have_beneficiaries(before: Overlay, after: Overlay, touched: frozenset
 
 
 INVARIANTS: tuple[Invariant, ...] = (definitions_stand, flags_bind, holds_have_beneficiaries)
-
-
-def _changes(
-    table: Table[R], before: Overlay, after: Overlay, touched: frozenset[bytes] | None
-) -> Iterator[tuple[bytes, R | None, R | None]]:
-    """Yield (key, record after, record before) for touched keys, in order; every record, with no before, for None."""
-    if touched is None:
-        for key, record in table.scan(after):
-            yield key, record, None
-        return
-    for full_key in sorted(full_key for full_key in touched if full_key.startswith(table.prefix)):
-        key = full_key[len(table.prefix) :]
-        yield key, table.get(after, key), table.get(before, key)

@@ -10,7 +10,7 @@ from feiqian.ledger.members import require_active
 from feiqian.ledger.records import DAY_MS
 from feiqian.ledger.triggers import cancel, schedule
 from feiqian.modules import Handler
-from feiqian.modules.governance.actions import carry_out, check, current_rules
+from feiqian.modules.governance.actions import carry_out, check, current_rules, governors_in_office
 from feiqian.modules.governance.errors import (
     ActionTooLarge,
     AlreadyVoted,
@@ -43,9 +43,7 @@ from feiqian.modules.governance.state import (
     Decision,
     Proposal,
     ballots_of,
-    governors,
 )
-from feiqian.state.tables import Overlay
 
 
 class ExpireProposal(Trigger, tag="governance.ExpireProposal"):
@@ -90,7 +88,7 @@ def propose(ctx: Context, message: Propose) -> None:
     )
     PROPOSALS.put(ctx.state, proposal_id, proposal)
     ctx.emit(Proposed(proposal_id, member, message.action, message.rationale, expires_at_ms))
-    tally = _tally(ctx.state, proposal_id, member, is_approval=True)
+    tally = _tally(ctx, proposal_id, member, is_approval=True)
     _cast(ctx, proposal_id, proposal, member, Ballot(message.account, True, ctx.block.time_ms, ctx.block.height), tally)
 
 
@@ -105,7 +103,7 @@ def vote(ctx: Context, message: Vote) -> None:
     proposal = _require_open(ctx, message.proposal)
     if BALLOTS.get(ctx.state, message.proposal + member.encode()) is not None:
         raise AlreadyVoted(f"member {member!r} has voted on this proposal; a vote is final")
-    tally = _tally(ctx.state, message.proposal, member, is_approval=message.is_approval)
+    tally = _tally(ctx, message.proposal, member, is_approval=message.is_approval)
     if tally.outcome == APPROVED:
         check(ctx, proposal.action)
     ballot = Ballot(message.account, message.is_approval, ctx.block.time_ms, ctx.block.height)
@@ -174,11 +172,11 @@ def _require_open(ctx: Context, proposal_id: bytes) -> Proposal:
     return proposal
 
 
-def _tally(state: Overlay, proposal_id: bytes, voter: str, *, is_approval: bool) -> Tally:
+def _tally(ctx: Context, proposal_id: bytes, voter: str, *, is_approval: bool) -> Tally:
     """Count the ballots of governors in office and the one being cast. Others' ballots stay on record, uncounted."""
-    in_office = governors(state)
-    needed = current_rules(state).approvals_needed
-    cast = [ballot.is_approval for member, ballot in ballots_of(state, proposal_id) if member in in_office]
+    in_office = governors_in_office(ctx)
+    needed = current_rules(ctx.state).approvals_needed
+    cast = [ballot.is_approval for member, ballot in ballots_of(ctx.state, proposal_id) if member in in_office]
     cast.append(is_approval)
     approvals = cast.count(True)
     rejections = len(cast) - approvals

@@ -1,10 +1,9 @@
 """What holds of governance after every block: it can always decide, and what was decided stands."""
 
 from collections.abc import Iterator
-from typing import TypeVar
 
-from feiqian.core.encoding import Record
 from feiqian.ledger.accounts import ACCOUNTS
+from feiqian.ledger.invariants import changes
 from feiqian.ledger.members import MEMBERS
 from feiqian.ledger.triggers import SCHEDULED
 from feiqian.modules import Invariant
@@ -18,10 +17,9 @@ from feiqian.modules.governance.state import (
     governors,
     is_governor,
 )
-from feiqian.state.tables import Overlay, Table
+from feiqian.state.tables import Overlay
 
 PROPOSAL_ID_BYTES = 32
-R = TypeVar("R", bound=Record)
 
 
 def governors_suffice(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
@@ -47,12 +45,12 @@ def governors_suffice(before: Overlay, after: Overlay, touched: frozenset[bytes]
 
 def departed_stay_out(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """Who left is a suspended member without roles; nobody who left is forgotten, and no member is deleted."""
-    for key, member, _ in _changes(MEMBERS, before, after, touched):
+    for key, member, _ in changes(MEMBERS, before, after, touched):
         if member is None:
             yield f"member {key.decode()!r} was deleted"
         elif DEPARTURES.get(after, key) is not None and (member.roles or not member.is_suspended):
             yield f"member {key.decode()!r} left and yet has a role or may act"
-    for key, departure, _ in _changes(DEPARTURES, before, after, touched):
+    for key, departure, _ in changes(DEPARTURES, before, after, touched):
         member = MEMBERS.get(after, key)
         if departure is None or member is None or is_governor(member):
             yield f"departure of {key.decode()!r} was undone"
@@ -60,7 +58,7 @@ def departed_stay_out(before: Overlay, after: Overlay, touched: frozenset[bytes]
 
 def decisions_stand(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """A proposal keeps its action and, once decided, its decision; only an open one has its expiry trigger."""
-    for key, proposal, former in _changes(PROPOSALS, before, after, touched):
+    for key, proposal, former in changes(PROPOSALS, before, after, touched):
         if proposal is None:
             yield f"proposal {key.hex()} was deleted"
             continue
@@ -73,22 +71,9 @@ def decisions_stand(before: Overlay, after: Overlay, touched: frozenset[bytes] |
 
 def ballots_are_final(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """A ballot belongs to a proposal and never changes."""
-    for key, ballot, former in _changes(BALLOTS, before, after, touched):
+    for key, ballot, former in changes(BALLOTS, before, after, touched):
         if ballot is None or former not in (None, ballot) or PROPOSALS.get(after, key[:PROPOSAL_ID_BYTES]) is None:
             yield f"ballot {key.hex()} was changed, deleted or belongs to no proposal"
 
 
 INVARIANTS: tuple[Invariant, ...] = (governors_suffice, departed_stay_out, decisions_stand, ballots_are_final)
-
-
-def _changes(
-    table: Table[R], before: Overlay, after: Overlay, touched: frozenset[bytes] | None
-) -> Iterator[tuple[bytes, R | None, R | None]]:
-    """Yield (key, record after, record before) for touched keys, in order; every record, with no before, for None."""
-    if touched is None:
-        for key, record in table.scan(after):
-            yield key, record, None
-        return
-    for full_key in sorted(full_key for full_key in touched if full_key.startswith(table.prefix)):
-        key = full_key[len(table.prefix) :]
-        yield key, table.get(after, key), table.get(before, key)

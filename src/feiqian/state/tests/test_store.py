@@ -290,6 +290,8 @@ def test_heights_outside_the_window_are_refused_with_its_bounds(store: Store):
     for number in range(1, 9):
         advance(store, {b"t/a": b"%d" % number, b"t/n%d" % (number % 3): None if number % 2 else b"x%d" % number})
     check_proof(store, 2, b"t/a", b"2")
+    assert store.prune(-3, 10) == 0
+    check_proof(store, 0, b"t/a", b"1")
     while store.prune(5, 3):
         pass
     for height in (-1, 0, 4, 9):
@@ -375,9 +377,21 @@ def test_commits_and_pruning_from_two_threads_take_turns(store: Store):
     while store.prune(store.height, 1000):
         pass
     assert store.head.first_provable == store.height == 150
-    with store._environment.begin(db=store._databases.stale) as transaction:
-        assert transaction.stat()["entries"] == 0
     check_proof(store, 150, b"t/7", b"147")
+
+
+def test_pruning_leaves_the_nodes_of_the_present_tree_and_of_the_last_epoch_only(store: Store):
+    staged = [advance(store, {b"t/%d" % (number % 20): b"%d" % number}) for number in range(150)]
+    while store.prune(150, 5):
+        pass
+    # Epochs end at heights 63 and 127; what later heights replaced is listed until the next one ends.
+    live = {key for kept in staged for key in kept.tree.nodes} - {key for kept in staged for key in kept.tree.stale}
+    listed = {key for kept in staged[127:] for key in kept.tree.stale}
+    with store._environment.begin(db=store._databases.nodes) as transaction:
+        held = set(transaction.cursor().iternext(values=False))
+    assert held == live | listed
+    with store._environment.begin(db=store._databases.former) as transaction:
+        assert transaction.stat()["entries"] == 0
 
 
 def test_disk_use_stays_bounded_over_thousands_of_heights(tmp_path: Path):
@@ -440,6 +454,23 @@ def test_the_byte_budget_is_checked_before_anything_is_written(store: Store):
         tight.commit(staged)
     assert (tight.height, tight.get(b"t/a"), tight.size_bytes()) == (0, b"1", size_bytes)
     tight.close()
+
+
+def test_a_full_map_is_a_fault_that_leaves_whole_heights(tmp_path: Path):
+    store = Store.create(tmp_path / "l", "c", 1, {b"t/a": b"1"}, 0, map_bytes=1 << 20, reserve_bytes=0)
+    record = dict.fromkeys((b"t/%d" % place for place in range(20)), bytes(4000))
+    while 2 * store.size_bytes() < 1 << 20:
+        advance(store, {key + b"/%d" % store.height: data for key, data in record.items()})
+    too_much = {b"u/%d" % place: bytes(16000) for place in range(60)}
+    with pytest.raises(Fault, match="writing failed"):
+        advance(store, too_much)
+    height, app_hash = store.height, store.app_hash
+    assert height > 0
+    store.close()
+    store = Store.open(tmp_path / "l", reserve_bytes=0)
+    assert (store.height, store.app_hash) == (height, app_hash)
+    advance(store, {b"t/a": b"2"})
+    store.close()
 
 
 def test_commits_go_on_while_other_threads_read(store: Store):

@@ -9,12 +9,12 @@ import pytest
 from feiqian.core.errors import InvalidTransaction
 from feiqian.ledger import INVARIANTS as LEDGER_INVARIANTS
 from feiqian.ledger import TRIGGERS as LEDGER_TRIGGERS
-from feiqian.ledger.accounts import open_account
+from feiqian.ledger.accounts import open_account, require_account
 from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.balances import get_balance
 from feiqian.ledger.context import BlockInfo, Context, Event, Message
 from feiqian.ledger.members import add_member
-from feiqian.ledger.records import Balance, Member
+from feiqian.ledger.records import Balance, Member, Policy
 from feiqian.modules.assets import MODULE
 from feiqian.modules.assets.messages import AllowHolder, Define, Issue
 from feiqian.state.tables import BlockState, Overlay
@@ -95,6 +95,9 @@ class World:
 
     def posted(self, *names: str, asset: str = EUR) -> list[int]:
         return [self.balance(name, asset).posted_minor for name in names]
+
+    def policy(self, account: bytes) -> Policy:
+        return require_account(self.state, account).policy
 
     def definition(self, **changes: Any) -> Define:
         values: dict[str, Any] = {

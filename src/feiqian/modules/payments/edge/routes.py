@@ -30,8 +30,8 @@ from feiqian.modules.payments.edge.shapes import (
 MAX_SAME_UETR = 100
 
 UetrText = Annotated[str, Parameter(min_length=36, max_length=36, description="A UETR, as a UUID is written")]
-Asset = Annotated[str, Parameter(query="asset", max_length=48, description="An asset's code")]
-AccountQuery = Annotated[str, Parameter(query="account", max_length=90, description="An account, `fq1…`")]
+Asset = Annotated[str, Parameter(max_length=48, description="An asset's code")]
+AccountQuery = Annotated[str, Parameter(max_length=90, description="An account, `fq1…`")]
 
 
 @get(f"{V1}/payments/agents", opt={"access": Access.MEMBER})

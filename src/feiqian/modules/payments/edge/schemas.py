@@ -3,6 +3,7 @@
 In: UTF-8, no document type, bounded size, depth and count, a known namespace, valid. Out: valid, or not at all.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from enum import Enum
@@ -26,6 +27,8 @@ MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_ELEMENTS = 1_000_000
 MAX_ATTRIBUTES = 16
+
+_ELEMENT = re.compile(r"Element '(?:\{[^}]*\})?([^']+)'")
 
 NAMESPACE_PREFIX = "urn:iso:std:iso:20022:tech:xsd:"
 
@@ -186,7 +189,8 @@ def _message_of(document: etree._Element, messages: tuple[str, ...]) -> str:
 
 
 def _first_error(validator: etree.XMLSchema) -> str:
-    # The line and element only: libxml2's message quotes the offending value, which may be personal data.
+    # Line, element and kind only: libxml2's message quotes the offending value, which may be personal data.
     entry = validator.error_log[0]
-    element = (entry.path or "").rpartition("/")[2].rpartition(":")[2]
-    return f"line {entry.line}, element {element or 'Document'} ({entry.type_name})"
+    element = _ELEMENT.match(entry.message)
+    named = "" if element is None else f", element {element[1][:40]}"
+    return f"line {entry.line}{named} ({entry.type_name.removeprefix('SCHEMAV_')})"

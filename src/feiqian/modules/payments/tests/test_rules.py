@@ -437,10 +437,11 @@ def test_any_payments_conserve_every_asset_and_every_banks_book(new_world, steps
         )
         try:
             world.run(message)
+        except InvalidTransaction:
+            is_unchanged = world.state.written == before
+            assert is_unchanged
+        else:
             paid += 1
-        except InvalidTransaction as refusal:
-            assert refusal.number
-            assert world.state.written == before
         for bank in ("harbour", "lotus", "island"):
             liability_change = world.balance(bank, f"EUR.{bank}-bank") - liabilities[bank]
             reserve_change = world.balance(bank, "EUR.central") - reserves[bank]

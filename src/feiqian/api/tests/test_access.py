@@ -1,0 +1,159 @@
+"""Who may call what: every route by every kind of reader, and refusal of whatever does not say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar import get
+
+from feiqian.api.access import Access
+from feiqian.api.app import create_app
+from feiqian.api.edge import discover_edges
+from feiqian.api.routes_table import FILE, render_table, rows_of
+from feiqian.core.errors import Fault
+from feiqian.testing.ledgers import ASSET
+
+ROOT = Path(__file__).parents[4]
+READERS = ("anonymous", "other", "party", "regulator")
+EMPTY_BATCH: dict[str, Any] = {"json": {"transactions": []}}
+
+TABLE: dict[tuple[str, str], tuple[int, int, int, int]] = {
+    # route: status for anonymous, another member, the party, the regulator
+    ("POST", "/api/v1/transactions"): (400, 400, 400, 400),  # open to all; an empty batch is refused as such
+    ("GET", "/api/v1/transactions"): (401, 200, 200, 200),
+    ("GET", "/api/v1/transactions/{tx_id:str}"): (401, 404, 200, 200),
+    ("GET", "/api/v1/status"): (200, 200, 200, 200),
+    ("GET", "/api/v1/genesis"): (200, 200, 200, 200),
+    ("GET", "/api/v1/blocks"): (200, 200, 200, 200),
+    ("GET", "/api/v1/blocks/{height:int}"): (200, 200, 200, 200),
+    ("GET", "/api/v1/assets"): (200, 200, 200, 200),
+    ("GET", "/api/v1/assets/{code:str}"): (200, 200, 200, 200),
+    ("GET", "/api/v1/members"): (200, 200, 200, 200),
+    ("GET", "/api/v1/members/{member_id:str}"): (200, 200, 200, 200),
+    ("GET", "/api/v1/accounts"): (401, 200, 200, 200),
+    ("GET", "/api/v1/accounts/{address:str}"): (401, 404, 200, 200),
+    ("GET", "/api/v1/accounts/{address:str}/balances"): (401, 404, 200, 200),
+    ("GET", "/api/v1/accounts/{address:str}/entries"): (401, 404, 200, 200),
+    ("GET", "/api/v1/proofs/balance"): (401, 404, 200, 200),
+    ("GET", "/api/v1/proofs/transaction/{tx_id:str}"): (401, 404, 200, 200),
+    ("GET", "/api/v1/proofs/record"): (401, 403, 200, 200),
+    ("POST", "/api/v1/session/challenge"): (200, 200, 200, 200),
+    ("POST", "/api/v1/session"): (401, 401, 401, 401),  # open to all; what is sent is no challenge
+    ("GET", "/api/v1/session"): (401, 200, 200, 200),
+    ("DELETE", "/api/v1/session"): (401, 204, 204, 204),
+    ("GET", "/api/v1/events"): (200, 200, 200, 200),
+    ("GET", "/health"): (200, 200, 200, 200),
+    ("GET", "/ready"): (200, 200, 200, 200),
+    ("GET", "/metrics"): (200, 200, 200, 200),
+    ("GET", "/schema"): (200, 200, 200, 200),
+    ("GET", "/schema/openapi.json"): (200, 200, 200, 200),
+    ("GET", "/schema/{path:str}"): (404, 404, 404, 404),
+}
+
+
+def core_routes() -> list[tuple[str, str]]:
+    return [(method, path) for method, path, _, _ in rows_of(create_app(None, []))]
+
+
+def test_the_table_names_every_core_route() -> None:
+    assert sorted(TABLE) == sorted(core_routes())
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(TABLE))
+@pytest.mark.parametrize("place", range(4), ids=READERS)
+def test_each_cell(world: Any, method: str, path: str, place: int) -> None:
+    reader = READERS[place]
+    account = world.address("treasury")
+    parts = {
+        "{tx_id:str}": world.paid,
+        "{height:int}": "1",
+        "{code:str}": ASSET,
+        "{member_id:str}": "north-bank",
+        "{address:str}": account,
+        "{path:str}": "nothing",
+    }
+    url = path
+    for name, value in parts.items():
+        url = url.replace(name, value)
+    sent: dict[str, Any] = {}
+    if path == "/api/v1/transactions" and method == "POST":
+        sent = EMPTY_BATCH
+    elif path == "/api/v1/session/challenge":
+        sent = {"json": {"account": account}}
+    elif path == "/api/v1/session" and method == "POST":
+        sent = {"json": {"challenge": "AAAA", "scheme": 1, "key": "00" * 32, "signature": "00" * 64}}
+    elif path == "/api/v1/proofs/balance":
+        sent = {"params": {"address": account, "asset": ASSET}}
+    elif path == "/api/v1/proofs/record":
+        sent = {"params": {"table": "ledger.accounts", "key": world.ledger.addresses["treasury"].hex()}}
+    token = world.tokens[reader]
+    if method == "DELETE" and token is not None:
+        # A session of its own: signing out ends it.
+        token = world.gateway.sign_in(
+            world.ledger, {"other": "lantern", "party": "treasury", "regulator": "watch"}[reader]
+        )
+    with world.gateway.client(token) as client, client.stream(method, url, **sent) as answer:
+        assert answer.status_code == TABLE[(method, path)][place]
+        if answer.status_code >= 400 and path != "/schema/{path:str}":
+            answer.read()
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["number"] > 0
+
+
+def test_a_party_is_whoever_an_event_names_and_no_one_else(world: Any) -> None:
+    south = world.gateway.sign_in(world.ledger, "south")
+    with world.gateway.client(south) as client:
+        assert client.get(f"/api/v1/transactions/{world.paid}").status_code == 200
+        assert [item["id"] for item in client.get("/api/v1/transactions").json()["items"]] == [world.paid]
+        assert client.get(f"/api/v1/accounts/{world.address('treasury')}").status_code == 404
+        block = client.get("/api/v1/blocks/2").json()
+        assert block["transactions"] == []
+    with world.client("other") as client:
+        assert client.get("/api/v1/transactions").json()["items"] == []
+        own = client.get("/api/v1/accounts").json()["items"]
+        assert own == [{"address": world.address("lantern"), "member": "lantern-works"}]
+    with world.client("regulator") as client:
+        assert len(client.get("/api/v1/transactions").json()["items"]) >= 2
+        assert len(client.get("/api/v1/accounts").json()["items"]) == 5
+
+
+def test_what_is_missing_looks_like_what_is_another_s(world: Any) -> None:
+    with world.client("other") as client:
+        hidden = client.get(f"/api/v1/transactions/{world.paid}").json()
+        missing = client.get(f"/api/v1/transactions/{'ab' * 32}").json()
+    assert hidden == missing
+
+
+def test_no_route_of_any_module_is_open_by_oversight(world: Any) -> None:
+    with world.client() as client:
+        for method, path, access, _ in rows_of(create_app(None, discover_edges())):
+            if access is Access.PUBLIC:
+                continue
+            url = path
+            while "{" in url:
+                url = url[: url.index("{")] + "1" + url[url.index("}") + 1 :]
+            answer = client.request(method, url)
+            # A console page may send to the sign-in page instead.
+            assert answer.status_code in (401, 302, 303), f"{method} {path}: {answer.status_code}"
+
+
+def test_an_app_with_an_undeclared_route_does_not_start() -> None:
+    @get("/open")
+    async def oversight() -> str:
+        return "everything"
+
+    with pytest.raises(Fault, match="/open does not declare its access"):
+        create_app(None, [], more=[oversight])
+
+
+def test_options_and_unknown_methods_tell_nothing(world: Any) -> None:
+    with world.client() as client:
+        assert client.options("/api/v1/accounts").status_code == 403
+        assert client.put("/api/v1/status").status_code == 405
+        nowhere = client.get("/api/v1/nowhere")
+    assert (nowhere.status_code, nowhere.json()["number"]) == (404, 3)
+
+
+def test_the_page_of_routes_is_current() -> None:
+    written = (ROOT / FILE).read_text("utf-8")
+    assert written == render_table(create_app(None, discover_edges())), "run `python -m feiqian.api.routes_table`"
