@@ -57,7 +57,7 @@ class DictRows(dict[bytes, bytes]):
 
 
 class LmdbRows:
-    """Rows in LMDB as the store keeps them: one getmulti a level, one appending write transaction with fsync."""
+    """Rows in LMDB as the store keeps them: one getmulti a level, one appending write with fsync, pruned later."""
 
     name = "lmdb"
 
@@ -75,8 +75,6 @@ class LmdbRows:
 
     def commit(self, update: TreeUpdate) -> None:
         with self.environment.begin(write=True) as transaction:
-            for node_key in update.stale:
-                transaction.delete(node_key)
             transaction.cursor().putmulti(list(update.nodes.items()), append=True)
 
 

@@ -3,6 +3,7 @@
 import getpass
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from cyclopts import App
 
 from feiqian.cli.output import EXIT_USAGE, Output, fail
 from feiqian.wallet import files
+from feiqian.wallet.sign_in import answer_text, read_challenge, sign_challenge
 
 app = App(name="key", help="Make key files and read their public halves.")
 
@@ -40,6 +42,27 @@ def show(path: Path, *, json: bool = False) -> None:
     json: print one JSON value.
     """
     Output(is_json=json).value({"file": path.name, "public_key": files.public_text(path)})
+
+
+@app.command(name="sign-in")
+def sign_in(challenge: str, *, key: Path, json: bool = False) -> None:
+    """Answer the sign-in challenge of a console with a key file. Only such a challenge can be signed by this.
+
+    Says on standard error to which host, ledger and account it signs in: stop if that is not what you meant.
+
+    Parameters
+    ----------
+    challenge: the challenge, as the sign-in page shows it.
+    key: a key file of the account's policy.
+    json: print one JSON value.
+    """
+    said = read_challenge(challenge)
+    sys.stderr.write(f"Signing in at {said.audience} to ledger {said.chain_id} for account {said.account}\n")
+    if said.expires_at_ms <= time.time_ns() // 1_000_000:
+        fail("the challenge has expired; ask the sign-in page for another", EXIT_USAGE)
+    opened = files.open_signing_key(key, read_passphrase())
+    answer = answer_text(opened, sign_challenge(said.bytes_to_sign, said.chain_id, said.audience, opened))
+    Output(is_json=json).value({"answer": answer}, lambda console: console.print(answer, markup=False, soft_wrap=True))
 
 
 def read_passphrase(*, is_new: bool = False) -> bytes:

@@ -13,14 +13,17 @@ from feiqian.state.view import Databases
 
 
 def archive_bytes(row: ArchiveRow | None) -> int:
+    """Return about how many bytes an archive row takes."""
     return 0 if row is None else len(row.header) + len(row.commit) + len(row.validators) + 64
 
 
 def pruning_bytes(limit: int) -> int:
+    """Bound what deleting `limit` scattered rows adds to the file before their pages are free."""
     return (limit + 64) * 2 * 4096
 
 
 def with_bounds(head: Head, *, first_provable: int | None = None, first_block: int | None = None) -> Head:
+    """Return `head` with other bounds of what is kept."""
     return Head(
         head.height,
         head.time_ms,
@@ -35,10 +38,16 @@ def with_bounds(head: Head, *, first_provable: int | None = None, first_block: i
 
 
 def put_head(transaction: Any, databases: Databases, head: Head) -> None:
+    """Write where the store stands."""
     transaction.put(rows.HEAD_KEY, encode(head), db=databases.meta)
 
 
 def put_archive(transaction: Any, databases: Databases, height: int, data: bytes) -> None:
+    """Write the archive row of a height.
+
+    Raises:
+        Fault: another row is there already.
+    """
     key = height_bytes(height)
     is_new = transaction.put(key, data, overwrite=False, db=databases.archive)
     if not is_new and transaction.get(key, db=databases.archive) != data:
@@ -46,6 +55,7 @@ def put_archive(transaction: Any, databases: Databases, height: int, data: bytes
 
 
 def put_imported(transaction: Any, databases: Databases, used_ids: UsedIds) -> None:
+    """Write the ids that count as used up though their blocks are not here."""
     for height in sorted(used_ids):
         time_ms, ids = used_ids[height]
         transaction.put(height_bytes(height), height_bytes(time_ms) + b"".join(ids), db=databases.imported)

@@ -46,7 +46,12 @@ def create(path: Path, scheme: str, passphrase: bytes, *, is_quick: bool = False
     Raises:
         KeyFileError: the file exists, or the scheme is unknown.
     """
-    secret_bytes, public = _generate(scheme)
+    return store(path, scheme, _generate(scheme), passphrase, is_quick=is_quick)
+
+
+def store(path: Path, scheme: str, secret_bytes: bytes, passphrase: bytes, *, is_quick: bool = False) -> str:
+    """Write the file of a key that exists already; otherwise as `create`."""
+    public = _public_of(scheme, secret_bytes)
     salt = random(pwhash.argon2id.SALTBYTES)
     ops = pwhash.argon2id.OPSLIMIT_MIN if is_quick else pwhash.argon2id.OPSLIMIT_MODERATE
     memory = pwhash.argon2id.MEMLIMIT_MIN if is_quick else pwhash.argon2id.MEMLIMIT_MODERATE
@@ -99,14 +104,18 @@ def open_vault_key(path: Path, passphrase: bytes) -> PrivateKey:
     return PrivateKey(_open(file, path, passphrase))
 
 
-def _generate(scheme: str) -> tuple[bytes, bytes]:
+def _generate(scheme: str) -> bytes:
+    if scheme in KEY_CLASSES:
+        return generate_secret(scheme)
+    return bytes(PrivateKey.generate())
+
+
+def _public_of(scheme: str, secret_bytes: bytes) -> bytes:
     if scheme == VAULT_SCHEME:
-        private = PrivateKey.generate()
-        return bytes(private), bytes(private.public_key)
+        return bytes(PrivateKey(secret_bytes).public_key)
     if scheme not in KEY_CLASSES:
         raise KeyFileError(f"key scheme {scheme!r}; known are {sorted([*KEY_CLASSES, VAULT_SCHEME])}")
-    secret_bytes = generate_secret(scheme)
-    return secret_bytes, KEY_CLASSES[scheme](secret_bytes).public.data
+    return KEY_CLASSES[scheme](secret_bytes).public.data
 
 
 def _read(path: Path) -> KeyFile:

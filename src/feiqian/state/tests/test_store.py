@@ -458,12 +458,13 @@ def test_the_byte_budget_is_checked_before_anything_is_written(store: Store):
 
 def test_a_full_map_is_a_fault_that_leaves_whole_heights(tmp_path: Path):
     store = Store.create(tmp_path / "l", "c", 1, {b"t/a": b"1"}, 0, map_bytes=1 << 20, reserve_bytes=0)
-    record = dict.fromkeys((b"t/%d" % place for place in range(20)), bytes(4000))
+    record: Changes = {b"t/%d" % place: bytes(4000) for place in range(20)}
     while 2 * store.size_bytes() < 1 << 20:
-        advance(store, {key + b"/%d" % store.height: data for key, data in record.items()})
-    too_much = {b"u/%d" % place: bytes(16000) for place in range(60)}
+        advance(store, dict(record) | {b"t/height": b"%d" % store.height, b"t/%d/more" % store.height: bytes(9000)})
+    too_much: Changes = {b"u/%d" % place: bytes(16000) for place in range(60)}
+    staged = store.stage(writes(store.height + 1, too_much))
     with pytest.raises(Fault, match="writing failed"):
-        advance(store, too_much)
+        store.commit(staged)
     height, app_hash = store.height, store.app_hash
     assert height > 0
     store.close()
