@@ -100,6 +100,7 @@ class _Run(NamedTuple):
     block: BlockInfo
     parameters: Parameters
     dispatcher: RegistryDispatcher
+    meter: metering.Meter
 
 
 def execute_block(
@@ -122,7 +123,9 @@ def execute_block(
     state = BlockState(reader)
     parameters = get_parameters(state)
     dispatcher = RegistryDispatcher(registry)
-    run = _Run(registry, state, state.start(), replay, block, parameters, dispatcher)
+    run = _Run(
+        registry, state, state.start(), replay, block, parameters, dispatcher, metering.Meter(state, block, parameters)
+    )
     results: list[tuple[bytes, bytes]] = []
     has_upgraded = run_upgrade(registry, state, block, dispatcher)
     triggers_work = _run_triggers(run, results)
@@ -132,6 +135,7 @@ def execute_block(
     )
     is_empty = not (results or has_upgraded)
     if not is_empty:
+        run.meter.write()
         _record_digests(state, block.height, results, replay_ids, parameters)
     return Outcome(
         tuple(results), state.changes(), tuple(replay_ids), work, triggers_run, taken, tuple(left_out), is_empty
@@ -205,9 +209,7 @@ def _refusal(
             raise TransactionReplayed(f"transaction {transaction.tx_id.hex()} stands in this block already")
         admit(run.start, run.replay, transaction, run.block, run.parameters.replay_window_ms)
         sponsor = transaction.transaction.sponsor
-        metering.charge(
-            run.state, sponsor, len(transaction.signed), _admission_work(transaction), run.block, run.parameters
-        )
+        run.meter.charge(sponsor, len(transaction.signed), _admission_work(transaction))
     except InvalidTransaction as refusal:
         return refusal
     return None
@@ -219,7 +221,7 @@ def _run_transaction(run: _Run, prepared: Prepared) -> Result:
     steps = [(run.registry.handlers[type(message)], message) for message in transaction.messages]
     base_work = _admission_work(prepared)
     result = _attempt(run, ctx, base_work, steps)
-    metering.add_work(run.state, transaction.sponsor, result.work - base_work, run.block)
+    run.meter.add_work(transaction.sponsor, result.work - base_work)
     return result
 
 

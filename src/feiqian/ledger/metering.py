@@ -23,42 +23,53 @@ def admission_work(size_bytes: int, signatures: int) -> int:
     return signatures * WORK_PER_SIGNATURE + size_bytes * WORK_PER_BYTE
 
 
-def charge(state: Overlay, sponsor: str, size_bytes: int, work: int, block: BlockInfo, parameters: Parameters) -> None:
-    """Count bytes and work against a sponsor, if all fits its limits.
+class Meter:
+    """What sponsors use while one block runs; `write` puts it into state at the block's end. Lives for that block."""
 
-    Raises:
-        SponsorOverLimit: naming the limit; nothing is counted.
-    """
-    used = _used(state, sponsor, block, size_bytes, work)
-    if used.block_bytes > parameters.sponsor_block_bytes:
-        raise _over(sponsor, used.block_bytes, "bytes in one block", parameters.sponsor_block_bytes)
-    if used.block_work > parameters.sponsor_block_work:
-        raise _over(sponsor, used.block_work, "units of work in one block", parameters.sponsor_block_work)
-    if used.day_bytes > parameters.sponsor_day_bytes:
-        raise _over(sponsor, used.day_bytes, "bytes on one UTC day", parameters.sponsor_day_bytes)
-    if used.day_work > parameters.sponsor_day_work:
-        raise _over(sponsor, used.day_work, "units of work on one UTC day", parameters.sponsor_day_work)
-    USAGE.put(state, sponsor.encode(), used)
+    def __init__(self, state: Overlay, block: BlockInfo, parameters: Parameters) -> None:
+        self._state = state
+        self._block = block
+        self._parameters = parameters
+        self._used: dict[str, list[int]] = {}
 
+    def charge(self, sponsor: str, size_bytes: int, work: int) -> None:
+        """Count bytes and work against a sponsor, if all fits its limits.
 
-def add_work(state: Overlay, sponsor: str, work: int, block: BlockInfo) -> None:
-    """Count work that only running could tell; what it carries over a limit keeps the sponsor's next one out."""
-    USAGE.put(state, sponsor.encode(), _used(state, sponsor, block, 0, work))
+        Raises:
+            SponsorOverLimit: naming the limit; nothing is counted.
+        """
+        used = self._used.get(sponsor) or self._before(sponsor)
+        block_bytes, block_work = used[0] + size_bytes, used[1] + work
+        day_bytes, day_work = used[2] + size_bytes, used[3] + work
+        limits = self._parameters
+        if block_bytes > limits.sponsor_block_bytes:
+            raise _over(sponsor, block_bytes, "bytes in one block", limits.sponsor_block_bytes)
+        if block_work > limits.sponsor_block_work:
+            raise _over(sponsor, block_work, "units of work in one block", limits.sponsor_block_work)
+        if day_bytes > limits.sponsor_day_bytes:
+            raise _over(sponsor, day_bytes, "bytes on one UTC day", limits.sponsor_day_bytes)
+        if day_work > limits.sponsor_day_work:
+            raise _over(sponsor, day_work, "units of work on one UTC day", limits.sponsor_day_work)
+        self._used[sponsor] = [block_bytes, block_work, day_bytes, day_work]
 
+    def add_work(self, sponsor: str, work: int) -> None:
+        """Count work that only running could tell; what it carries over a limit keeps the sponsor's next one out."""
+        used = self._used.get(sponsor) or self._before(sponsor)
+        self._used[sponsor] = [used[0], used[1] + work, used[2], used[3] + work]
 
-def _used(state: Overlay, sponsor: str, block: BlockInfo, size_bytes: int, work: int) -> Usage:
-    """Return the sponsor's usage with this added; a new block or day starts from zero."""
-    day = block.time_ms // DAY_MS
-    block_bytes, block_work, day_bytes, day_work = size_bytes, work, size_bytes, work
-    usage = USAGE.get(state, sponsor.encode())
-    if usage is not None:
-        if usage.height == block.height:
-            block_bytes += usage.block_bytes
-            block_work += usage.block_work
-        if usage.day == day:
-            day_bytes += usage.day_bytes
-            day_work += usage.day_work
-    return Usage(block.height, block_bytes, block_work, day, day_bytes, day_work)
+    def write(self) -> None:
+        """Put every sponsor's usage into state."""
+        height, day = self._block.height, self._block.time_ms // DAY_MS
+        for sponsor, used in self._used.items():
+            usage = Usage(height, used[0], used[1], day, used[2], used[3])
+            USAGE.put(self._state, sponsor.encode(), usage)
+
+    def _before(self, sponsor: str) -> list[int]:
+        """Return what the sponsor used on this day in earlier blocks: bytes and work of this block, then of the day."""
+        usage = USAGE.get(self._state, sponsor.encode())
+        if usage is None or usage.day != self._block.time_ms // DAY_MS:
+            return [0, 0, 0, 0]
+        return [0, 0, usage.day_bytes, usage.day_work]
 
 
 def _over(sponsor: str, amount: int, what: str, limit: int) -> SponsorOverLimit:

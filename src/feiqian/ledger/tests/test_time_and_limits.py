@@ -6,7 +6,7 @@ from feiqian.core.encoding import Hash32
 from feiqian.core.errors import Fault
 from feiqian.ledger import errors
 from feiqian.ledger.context import BlockInfo, Trigger
-from feiqian.ledger.metering import USAGE, add_work, admission_work, charge
+from feiqian.ledger.metering import USAGE, Meter, admission_work
 from feiqian.ledger.records import Parameters, Usage
 from feiqian.ledger.replay import check_replay, check_window
 from feiqian.ledger.triggers import SCHEDULED, cancel, due, due_at_ms, next_due_ms, remove, schedule
@@ -97,37 +97,48 @@ def test_work_before_running() -> None:
 
 def test_bytes_and_work_are_counted_by_block_and_day() -> None:
     state = memory_state()
-    charge(state, "harbour", 150_000, 400_000, at(7), PARAMETERS)
-    charge(state, "harbour", 50_000, 600_000, at(7), PARAMETERS)
+    meter = Meter(state, at(7), PARAMETERS)
+    meter.charge("harbour", 150_000, 400_000)
+    meter.charge("harbour", 50_000, 600_000)
+    with pytest.raises(errors.SponsorOverLimit, match="200001 bytes in one block; at most 200000"):
+        meter.charge("harbour", 1, 0)
+    with pytest.raises(errors.SponsorOverLimit, match="work in one block"):
+        meter.charge("harbour", 0, 1)
+    meter.charge("ferry", 1, 1)
+    meter.write()
     day = 20_717  # 2026-09-21, days since 1970-01-01
     assert USAGE.get(state, b"harbour") == Usage(7, 200_000, 1_000_000, day, 200_000, 1_000_000)
-    with pytest.raises(errors.SponsorOverLimit, match="200001 bytes in one block; at most 200000"):
-        charge(state, "harbour", 1, 0, at(7), PARAMETERS)
-    with pytest.raises(errors.SponsorOverLimit, match="work in one block"):
-        charge(state, "harbour", 0, 1, at(7), PARAMETERS)
-    charge(state, "ferry", 1, 1, at(7), PARAMETERS)
-    charge(state, "harbour", 100_000, 400_000, at(8), PARAMETERS)
+    assert USAGE.get(state, b"ferry") == Usage(7, 1, 1, day, 1, 1)
+    meter = Meter(state, at(8), PARAMETERS)
+    meter.charge("harbour", 100_000, 400_000)
     with pytest.raises(errors.SponsorOverLimit, match="bytes on one UTC day"):
-        charge(state, "harbour", 1, 0, at(8), PARAMETERS)
+        meter.charge("harbour", 1, 0)
     with pytest.raises(errors.SponsorOverLimit, match="work on one UTC day"):
-        charge(state, "harbour", 0, 100_001, at(8), PARAMETERS)
+        meter.charge("harbour", 0, 100_001)
+    meter.write()
     assert USAGE.get(state, b"harbour") == Usage(8, 100_000, 400_000, day, 300_000, 1_400_000)
 
 
 def test_a_new_day_begins_at_midnight_utc() -> None:
     state = memory_state()
     midnight_ms = 1_790_035_200_000  # 2026-09-22 00:00 UTC
-    charge(state, "harbour", 200_000, 0, at(7, midnight_ms - 1), PARAMETERS)
+    meter = Meter(state, at(7, midnight_ms - 1), PARAMETERS)
+    meter.charge("harbour", 200_000, 0)
+    meter.write()
     with pytest.raises(errors.SponsorOverLimit):
-        charge(state, "harbour", 150_000, 0, at(8, midnight_ms - 1), PARAMETERS)
-    charge(state, "harbour", 150_000, 0, at(8, midnight_ms), PARAMETERS)
+        Meter(state, at(8, midnight_ms - 1), PARAMETERS).charge("harbour", 150_000, 0)
+    meter = Meter(state, at(8, midnight_ms), PARAMETERS)
+    meter.charge("harbour", 150_000, 0)
+    meter.write()
     assert USAGE.get(state, b"harbour") == Usage(8, 150_000, 0, 20_718, 150_000, 0)
 
 
 def test_work_found_by_running_keeps_the_next_one_out() -> None:
     state = memory_state()
-    charge(state, "harbour", 100, 900_000, at(7), PARAMETERS)
-    add_work(state, "harbour", 200_000, at(7))
-    assert USAGE.get(state, b"harbour") == Usage(7, 100, 1_100_000, 20_717, 100, 1_100_000)
+    meter = Meter(state, at(7), PARAMETERS)
+    meter.charge("harbour", 100, 900_000)
+    meter.add_work("harbour", 200_000)
     with pytest.raises(errors.SponsorOverLimit):
-        charge(state, "harbour", 1, 1, at(7), PARAMETERS)
+        meter.charge("harbour", 1, 1)
+    meter.write()
+    assert USAGE.get(state, b"harbour") == Usage(7, 100, 1_100_000, 20_717, 100, 1_100_000)
