@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint unit crash fuzz bench-solo bench-work bench-tree lock clean system-packages
+.PHONY: help demo test lint unit crash simulate fuzz bench-solo bench-work bench-tree lock clean system-packages
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -37,6 +37,10 @@ unit: $(VENV)/.installed system-packages
 
 crash: $(VENV)/.installed ## kill the node at random moments, 200 times
 	$(BIN)/python tests/faults/crash.py --kills 200
+
+MINUTES ?= 10
+simulate: $(VENV)/.installed ## random ledgers against the plain model; MINUTES=10
+	$(BIN)/python tests/simulation/run.py --minutes $(MINUTES)
 
 fuzz: $(VENV)/.installed ## fuzz the transaction decoder and the XML reader, five minutes each
 	$(BIN)/python tests/faults/fuzz_transaction.py -max_total_time=300

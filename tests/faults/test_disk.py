@@ -51,6 +51,10 @@ class Gate:
         """Return when a sync has begun and waits."""
         assert (self.directory / "entered").read_bytes() == b"."
 
+    def let_one_through(self) -> None:
+        """Let the sync that waits go on; the next one waits again."""
+        (self.directory / "opened").write_bytes(b".")
+
     def let_through(self) -> None:
         """Let the sync that waits go on, and all later ones."""
         (self.directory / "closed").unlink()
@@ -119,6 +123,32 @@ def test_a_kill_while_the_sync_is_held_loses_only_what_was_not_acknowledged(
             assert channel.status().height == 1
             assert channel.submit([issue])[0].number == 0
             assert ids_in(channel.next_committed()) == [transaction_id(decode_signed(issue).body)]
+
+
+def test_a_restart_makes_the_proof_block_that_a_crash_prevented(
+    library: Path, ledger: SampleLedger, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    with NodeProcess(ledger.directory, {"LD_PRELOAD": str(library), "DISK_GATE": str(gate.directory)}) as node:
+        node.await_ready()
+        with node.connect() as channel:
+            channel.subscribe(2)
+            gate.close()
+            channel.submit([ledger.issue("treasury", 100)])
+            gate.await_sync()
+            gate.let_one_through()
+            paid = channel.next_committed()
+            # The next sync is that of the empty block which would prove the payment.
+            gate.await_sync()
+            node.kill()
+            assert committed_ids(channel) == []
+    with NodeProcess(ledger.directory) as node:
+        node.await_ready()
+        with node.connect() as channel:
+            channel.subscribe(paid.height)
+            assert channel.next_committed() == paid
+            proof = channel.next_committed()
+            assert (proof.height, ids_in(proof), proof.app_hash) == (paid.height + 1, [], paid.app_hash)
 
 
 @pytest.mark.parametrize(

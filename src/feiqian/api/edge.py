@@ -43,5 +43,5 @@ def discover_edges() -> list[Edge]:
             edges.append(importlib.import_module(name).EDGE)
     # The vault is a facility of all modules; its routes import this file, so it is asked for here and not above.
     # The console stands above this room and is put in by the same door.
-    vault = importlib.import_module("feiqian.vault.routes").VAULT_EDGE
+    vault = importlib.import_module("feiqian.api.routes.vault").VAULT_EDGE
     return [*edges, vault, importlib.import_module("feiqian.console.edge").CONSOLE_EDGE]

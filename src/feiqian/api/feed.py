@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from typing import NamedTuple
 
-from feiqian.index.reading import BlockRow, EventRow, IndexReader
+from feiqian.index.reading import BlockRow, EventRow, IndexAway, IndexReader
 from feiqian.index.tables import split_position
 
 POLL_S = 0.025
@@ -88,8 +88,12 @@ class EventFeed:
             self._pages[key] = task
             while len(self._pages) > KEPT_PAGES:
                 self._pages.popitem(last=False)
-        # Shared: one reader's leaving must not end the question for the others.
-        return await asyncio.shield(task)
+        try:
+            # Shared: one reader's leaving must not end the question for the others.
+            return await asyncio.shield(task)
+        except IndexAway:
+            self._pages.pop(key, None)
+            raise
 
     def _read(self, member: str | None, with_events: bool, after: int, height: int) -> FeedPage:
         first, _ = split_position(after + 1)

@@ -1,11 +1,12 @@
 """The door: accepts TCP connections, keeps the crowd and the silent out, and passes the rest on to the HTTP server.
 
 The server bounds time for headers and silence between requests; it has no cap per address, and a silent connection
-would take one of its places. Here a connection costs one descriptor until its first byte. See decision 0011.
+would take one of its places. Here a connection costs one descriptor until its first request's head is whole.
 """
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections import OrderedDict
 from pathlib import Path
@@ -15,6 +16,7 @@ from feiqian.api.metrics import GatewayMetrics
 from feiqian.api.settings import GatewaySettings
 
 BACKLOG = 4096
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 BUFFER_BYTES = 256 * 1024
 IPV6_NETWORK_BITS = 64
 
@@ -82,7 +84,7 @@ class Front:
             del self._of_address[address]
 
     def spoke(self, client: "_Client") -> bool:
-        """Note that a connection sent its first byte; say whether the server has a place for it."""
+        """Note that a connection sent a request; say whether the server has a place for it."""
         self._silent.pop(client, None)
         if self._joined >= self._settings.requests:
             self._metrics.refused.labels("requests").inc()
@@ -120,7 +122,7 @@ class _Client(asyncio.Protocol):
         self._front = front
         self._transport: asyncio.Transport | None = None
         self._upstream: _Upstream | None = None
-        self._early: list[bytes] = []
+        self._early = bytearray()
         self._address = ""
         self._is_joined = False
         self._timer: asyncio.TimerHandle | None = None
@@ -135,14 +137,17 @@ class _Client(asyncio.Protocol):
             stream.abort()
             return
         stream.set_write_buffer_limits(high=BUFFER_BYTES)
-        self._start_timer(self._front.settings.first_byte_s, "silent")
+        self._start_timer(self._front.settings.first_request_s, "silent")
 
     def data_received(self, data: bytes) -> None:
         if self._upstream is not None:
             self._upstream.write(data)
             return
-        self._early.append(data)
+        start = max(0, len(self._early) - 3)
+        self._early += data
         if self._joining is not None:
+            return
+        if not _END_OF_HEAD.search(self._early, start) and len(self._early) <= self._front.settings.header_bytes:
             return
         self._stop_timer()
         assert self._transport is not None
@@ -218,8 +223,7 @@ class _Client(asyncio.Protocol):
             upstream.abort()
             return
         self._upstream = upstream
-        for data in self._early:
-            upstream.write(data)
+        upstream.write(bytes(self._early))
         self._early.clear()
         if self._has_ended:
             upstream.end()

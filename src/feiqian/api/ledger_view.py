@@ -127,9 +127,11 @@ class LedgerView:
         """Return the transactions of a block in order."""
         return decode_transactions(self.registry, block.block)
 
-    def transaction_count(self, block: StoredBlock) -> int:
-        """Return how many transactions a block holds."""
-        return sum(len(BUNDLE.decode_trusted(bundle)) for bundle in BLOCK.decode_trusted(block.block).bundles)
+    def block_and_count(self, height: int) -> tuple[StoredBlock, int]:
+        """Return a block and how many transactions it holds. Raises: NotFound."""
+        block = self.block(height)
+        bundles = BLOCK.decode_trusted(block.block).bundles
+        return block, sum(len(BUNDLE.decode_trusted(bundle)) for bundle in bundles)
 
     def archive_row(self, height: int) -> ArchiveRow | None:
         """Return header, commit and validators of a height, each CometBFT's JSON."""

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 import uvloop
 from granian.constants import HTTPModes, Interfaces
@@ -36,8 +37,8 @@ from feiqian.core.settings import SettingsError
 from feiqian.execution.registry import discover
 from feiqian.index.database import database_url, open_engine
 from feiqian.index.reading import IndexReader
-from feiqian.node.logs import configure_logs
-from feiqian.node.readiness import tell_ready
+from feiqian.process.logs import configure_logs
+from feiqian.process.readiness import tell_ready
 from feiqian.state.store import Store
 from feiqian.vault.store import open_vault
 
@@ -46,6 +47,8 @@ WRONG_USAGE = 2
 FAULT = 3
 INDEX_PAUSE_S = 1.0
 STORE_WAIT_S = 0.1
+OTHER_DESCRIPTORS = 512
+"""Kept for databases, threads, the index process and what else a process opens."""
 
 log = structlog.get_logger("feiqian.api")
 
@@ -57,9 +60,8 @@ def main(arguments: list[str]) -> int:
         return WRONG_USAGE
     directory = Path(arguments[0]).absolute()
     try:
-        settings = read_gateway_settings(directory)
         configure_logs("info", "gateway")
-        _raise_descriptor_limit()
+        settings = fit_to_descriptors(read_gateway_settings(directory), _raise_descriptor_limit())
         uvloop.run(run(directory, settings))
     except (SettingsError, InvalidGenesis, FileNotFoundError) as error:
         sys.stderr.write(f"feiqian gateway: {error}\n")
@@ -97,15 +99,16 @@ async def run(directory: Path, settings: GatewaySettings) -> None:
         print(f"feiqian gateway: {address}", flush=True)
         tell_ready(address)
         stopped = asyncio.create_task(stopping.wait())
-        await asyncio.wait([stopped, serving], return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait([stopped, serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         await front.stop()
         for task in tasks:
             await cancel_and_wait(task)
         await _stop_server(server, serving)
     store.close()
-    if not stopping.is_set():
-        raise Fault("the HTTP server ended by itself")
+    for task in ended - {stopped}:
+        # None of them ends by itself but by a fault of ours.
+        raise Fault(f"{task.get_name()} ended") from (None if task.cancelled() else task.exception())
 
 
 def make_gateway(directory: Path, settings: GatewaySettings, store: Store) -> Gateway:
@@ -192,6 +195,20 @@ async def _keep_index(directory: Path) -> None:
         await asyncio.sleep(INDEX_PAUSE_S)
 
 
-def _raise_descriptor_limit() -> None:
+def fit_to_descriptors(settings: GatewaySettings, limit: int) -> GatewaySettings:
+    """Return the settings with connections cut to what this many descriptors carry.
+
+    A connection takes one, and two more while it is joined to the server.
+    """
+    free = max(64, limit - OTHER_DESCRIPTORS)
+    requests = min(settings.requests, max(16, free // 6))
+    connections = min(settings.connections, free - 2 * requests)
+    if (requests, connections) != (settings.requests, settings.connections):
+        log.warning("fewer connections", descriptors=limit, requests=requests, connections=connections)
+    return msgspec.structs.replace(settings, requests=requests, connections=connections)
+
+
+def _raise_descriptor_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

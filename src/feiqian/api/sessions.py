@@ -29,7 +29,9 @@ from feiqian.state.tables import Reader as StateReader
 CHALLENGE_DOMAIN = b"feiqian/session-challenge/v1\x00"
 """What is signed starts with this, so that no signature given here could ever stand under a transaction."""
 
-CHALLENGE_LIFETIME_MS = 60_000
+CHALLENGE_LIFETIME_MS = 300_000
+"""Long enough for a person to copy it to where the key is and its answer back."""
+
 COOKIE = "feiqian_session"
 MAX_TOKEN_CHARACTERS = 1024
 

@@ -28,7 +28,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Raise it to `connections` behind a proxy: all of its clients share one address."""
     requests: Annotated[int, Meta(ge=16, le=100_000)] = 4_096
     """Connections with a request on them; further ones wait."""
-    first_byte_s: Seconds = 10
+    first_request_s: Seconds = 10
+    """How long a new connection may take to send the head of its first request."""
     header_s: Annotated[int, Meta(ge=1, le=60)] = 10
     """Also how long a connection may stay silent between two requests."""
     body_s: Seconds = 30

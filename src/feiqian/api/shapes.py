@@ -87,7 +87,11 @@ class BlockBody(msgspec.Struct):
 
 
 class TransactionBody(msgspec.Struct):
-    """One transaction or trigger run with all that came of it."""
+    """One transaction or trigger run with what came of it, as far as the reader may read it.
+
+    A message that acts for none of the reader's accounts has its `type` alone; events are those that concern the
+    reader, less what concerns others only. Regulators, and the member that every message acts for, read all.
+    """
 
     id: str
     kind: str
@@ -102,7 +106,7 @@ class TransactionBody(msgspec.Struct):
     messages: list[dict[str, Any]]
     events: list[dict[str, Any]]
     signed: str | None
-    """The signed bytes, base64."""
+    """The signed bytes, base64, to who reads all."""
 
 
 class AccountBody(msgspec.Struct):

@@ -16,7 +16,7 @@ from feiqian.api.access import ANONYMOUS, Reader
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import ProblemBody
 from feiqian.console import presenting
-from feiqian.console.static_files import asset_path
+from feiqian.console.static_files import static_path
 from feiqian.console.discovery import discover_pages
 from feiqian.console.languages import LANGUAGES, choose_language, words_of
 from feiqian.console.navigation import NavigationEntry
@@ -150,5 +150,5 @@ def _environment() -> Environment:
         "size": presenting.size_text,
     }
     environment.filters.update(filters)
-    environment.globals["asset"] = asset_path
+    environment.globals["static_path"] = static_path
     return environment

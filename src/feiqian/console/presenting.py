@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 from feiqian.api.ledger_view import LedgerView
+from feiqian.core import addresses
 from feiqian.core.amounts import to_decimal_text
+from feiqian.core.errors import MalformedAddress
 
 MINUS = "\u2212"
 HASH_HEAD, HASH_TAIL = 8, 6
 ADDRESS_HEAD, ADDRESS_TAIL = 9, 6
-ADDRESS_CHARACTERS = 62
 MIN_HASH_CHARACTERS = 32
 MAX_TIME_MS = 253_402_300_799_999
 """The end of the year 9999, the last that a date can say."""
@@ -92,6 +94,8 @@ def _line(ledger: LedgerView, name: str, value: Any, unit: str, scale: int | Non
     if isinstance(value, int):
         return _of_number(name, value, unit, scale)
     if isinstance(value, str):
+        if name == "uetr":
+            return Line(name, "hash", str(UUID(value)))
         return Line(name, _form_of_text(value), value)
     if isinstance(value, Mapping):
         return Line(name, "lines", describe(ledger, value))
@@ -116,11 +120,19 @@ def _leg(ledger: LedgerView, leg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _form_of_text(text: str) -> Form:
-    if len(text) == ADDRESS_CHARACTERS and text.startswith("fq1"):
+    if text.startswith(f"{addresses.PREFIX}1") and _is_address(text):
         return "address"
     if len(text) >= MIN_HASH_CHARACTERS and all(character in "0123456789abcdef" for character in text):
         return "hash"
     return "text"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        addresses.from_text(text)
+    except MalformedAddress:
+        return False
+    return True
 
 
 def _ends(text: str, head: int, tail: int) -> str:

@@ -30,6 +30,6 @@ def static_files() -> dict[str, StaticFile]:
     return found
 
 
-def asset_path(name: str) -> str:
+def static_path(name: str) -> str:
     """Return where a page finds a static file."""
     return f"{PREFIX}/{name}?v={static_files()[name].digest}"

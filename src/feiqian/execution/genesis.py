@@ -16,7 +16,7 @@ from feiqian.core.hashing import Domain
 from feiqian.core.signatures import SCHEMES, PublicKey, check_key
 from feiqian.execution.registry import Registry, RegistryDispatcher
 from feiqian.execution.upgrades import APP_VERSION
-from feiqian.ledger.accounts import address_of, open_account
+from feiqian.ledger.accounts import address_of, administration_of, open_account, set_administration
 from feiqian.ledger.context import BlockInfo, Context, Event
 from feiqian.ledger.members import add_member
 from feiqian.ledger.parameters import set_parameters
@@ -34,7 +34,10 @@ class ConsortiumError(ValueError):
 
 
 class MemberEntry(msgspec.Struct, forbid_unknown_fields=True):
-    """`[[members]]`: one founding institution. `vault_key`: `"x25519:<hex>"` or `"key:NAME"`."""
+    """`[[members]]`: one founding institution. `vault_key`: `"x25519:<hex>"` or `"key:NAME"`.
+
+    `administration`: `"@name"` of the one of its accounts that speaks for it, unless that is the first one listed.
+    """
 
     id: str
     legal_name: str
@@ -43,6 +46,7 @@ class MemberEntry(msgspec.Struct, forbid_unknown_fields=True):
     uscc: str | None = None
     bic: str | None = None
     vault_key: str | None = None
+    administration: str | None = None
 
 
 class KeyEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -164,6 +168,8 @@ def _run_genesis(
         for entry in consortium.members:
             add_member(ctx, entry.id, _member(entry))
         names = {entry.name: _open(ctx, entry) for entry in consortium.accounts}
+        for entry in consortium.members:
+            _hand_administration(ctx, entry, names)
         for module in registry.modules:
             section = {} if module.name in _RESERVED else _resolve_names(app_state.get(module.name, {}), names)
             if module.genesis is not None:
@@ -290,6 +296,16 @@ def _policy(entry: AccountEntry) -> Policy:
 
 def _open(ctx: Context, entry: AccountEntry) -> bytes:
     return open_account(ctx, entry.member, _policy(entry), _salt(entry))
+
+
+def _hand_administration(ctx: Context, entry: MemberEntry, names: Mapping[str, bytes]) -> None:
+    if entry.administration is None:
+        return
+    address = _resolve_names(entry.administration, names)
+    if not isinstance(address, bytes):
+        raise ConsortiumError(f'member {entry.id!r}: administration is "@name" of an account, not {address!r}')
+    if administration_of(ctx.state, entry.id) != address:
+        set_administration(ctx, entry.id, address)
 
 
 def _salt(entry: AccountEntry) -> bytes:

@@ -8,12 +8,13 @@ from typing import Any
 
 from feiqian.core.errors import InvalidTransaction
 from feiqian.ledger import approvals, documents, errors, events, holds
+from feiqian.ledger.accounts import ADMINISTRATIONS
 from feiqian.ledger.approvals import PENDING, ExpirePending
 from feiqian.ledger.assets import ASSETS
 from feiqian.ledger.authority import ACCOUNTS
 from feiqian.ledger.balances import BALANCES
 from feiqian.ledger.context import Context, Event, Trigger
-from feiqian.ledger.holds import HOLDS, ExpireHold
+from feiqian.ledger.holds import HOLD_COUNTS, HOLDS, ExpireHold
 from feiqian.ledger.invariants import INVARIANTS
 from feiqian.ledger.members import MEMBERS
 from feiqian.ledger.metering import USAGE
@@ -28,10 +29,12 @@ __all__ = ["ERRORS", "EVENTS", "INVARIANTS", "TABLES", "TRIGGERS"]
 TABLES: tuple[Table[Any], ...] = (
     MEMBERS,
     ACCOUNTS,
+    ADMINISTRATIONS,
     ASSETS,
     BALANCES,
     OUTFLOWS,
     HOLDS,
+    HOLD_COUNTS,
     PENDING,
     SCHEDULED,
     SEQUENCES,

@@ -74,12 +74,12 @@ def require_controller(state: Overlay, code: str, address: bytes) -> Asset:
 
 
 def require_issuer(state: Overlay, code: str, address: bytes) -> Asset:
-    """Return the asset, of whose issuer the account at `address` is one.
+    """Return the asset, whose issuance account is the one at `address`.
 
     Raises:
-        AssetUnknown, AccountUnknown, NotIssuer.
+        AssetUnknown, NotIssuer.
     """
     asset = require_asset(state, code)
-    if require_account(state, address).member != asset.issuer:
-        raise NotIssuer(f"asset {code}: only accounts of its issuer {asset.issuer!r} may do this")
+    if asset.issuance_account != address:
+        raise NotIssuer(f"asset {code}: only its issuance account may do this, not {to_text(address)}")
     return asset

@@ -1,6 +1,7 @@
 """What a rule is given: state, block, who asked, and the ways to emit events, count work and make ids."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, Self
 
 from feiqian.core.encoding import Record
 from feiqian.core.hashing import Domain
@@ -26,6 +27,10 @@ class Message(Record):
         raise NotImplementedError
 
 
+IsOwn = Callable[[bytes], bool]
+"""Says whether the account at an address is one of the reader's member."""
+
+
 class Event(Record):
     """What happened. Tagged `"module.Name"`; hashed into the result; names the parties who may read it."""
 
@@ -36,6 +41,13 @@ class Event(Record):
     def members(self) -> tuple[str, ...]:
         """Return the ids of further members concerned."""
         return ()
+
+    def for_reader(self, is_own: IsOwn) -> Self:
+        """Return what of it a party may read: all, unless it tells of several who need not know of one another.
+
+        A part is an event of the same type with less in it. Regulators, and whom all messages act for, read all.
+        """
+        return self
 
 
 class Trigger(Record):

@@ -166,7 +166,7 @@ class NotController(LedgerError):
 
 
 class NotIssuer(LedgerError):
-    """Only an account of the asset's issuer may do this."""
+    """Only the asset's issuance account may do this."""
 
     number = 27
 
@@ -303,6 +303,24 @@ class NothingChanges(LedgerError):
     number = 49
 
 
+class NotAdministration(LedgerError):
+    """Only the member's administration account may do this: accounts that it opened for others do not speak for it."""
+
+    number = 50
+
+
+class NotMembersAccount(LedgerError):
+    """A member's administration account is one of its own."""
+
+    number = 51
+
+
+class TooManyHolds(LedgerError):
+    """So many holds are open on the account in this asset that another would go beyond the limit."""
+
+    number = 52
+
+
 ERRORS: tuple[type[InvalidTransaction], ...] = (
     MemberUnknown,
     MemberExists,
@@ -353,4 +371,7 @@ ERRORS: tuple[type[InvalidTransaction], ...] = (
     MalformedProposal,
     NotProposer,
     NothingChanges,
+    NotAdministration,
+    NotMembersAccount,
+    TooManyHolds,
 )

@@ -1,10 +1,12 @@
 """What happened on the ledger: tag "ledger.<Name>", each naming the accounts and members concerned."""
 
+from typing import Self
+
 from feiqian.core.addresses import Address
 from feiqian.core.encoding import AmountMinor, AssetId, Hash32, MemberId, PositiveMinor, ShortText, TimeMs, Uint32
 from feiqian.core.signatures import PublicKey
-from feiqian.ledger.context import Event
-from feiqian.ledger.records import Asset, Leg, Member, Parameters, Policy
+from feiqian.ledger.context import Event, IsOwn
+from feiqian.ledger.records import Asset, Freezer, Leg, Member, Parameters, Policy
 
 
 class MemberAdded(Event, tag="ledger.MemberAdded"):
@@ -51,32 +53,39 @@ class PolicyChanged(Event, tag="ledger.PolicyChanged"):
         return (self.account,)
 
 
-class AccountFrozen(Event, tag="ledger.AccountFrozen"):
-    """An account was frozen in all assets by a member."""
+class AdministrationSet(Event, tag="ledger.AdministrationSet"):
+    """This account speaks for its member from here on."""
 
+    member: MemberId
     account: Address
-    by: MemberId
-    reason: ShortText
 
     def accounts(self) -> tuple[bytes, ...]:
         return (self.account,)
 
     def members(self) -> tuple[str, ...]:
-        return (self.by,)
+        return (self.member,)
+
+
+class AccountFrozen(Event, tag="ledger.AccountFrozen"):
+    """An account was frozen in all assets, by its own member or by a vote."""
+
+    account: Address
+    by: Freezer
+    reason: ShortText
+
+    def accounts(self) -> tuple[bytes, ...]:
+        return (self.account,)
 
 
 class AccountReleased(Event, tag="ledger.AccountReleased"):
-    """A frozen account was released by a member."""
+    """A frozen account was released by who had frozen it."""
 
     account: Address
-    by: MemberId
+    by: Freezer
     reason: ShortText
 
     def accounts(self) -> tuple[bytes, ...]:
         return (self.account,)
-
-    def members(self) -> tuple[str, ...]:
-        return (self.by,)
 
 
 class AssetDefined(Event, tag="ledger.AssetDefined"):
@@ -93,12 +102,15 @@ class AssetDefined(Event, tag="ledger.AssetDefined"):
 
 
 class Posted(Event, tag="ledger.Posted"):
-    """One balanced entry; legs as they were given, not netted."""
+    """One balanced entry; legs as they were given, not netted. A party reads its own legs only."""
 
     legs: tuple[Leg, ...]
 
     def accounts(self) -> tuple[bytes, ...]:
         return tuple(dict.fromkeys(leg.account for leg in self.legs))
+
+    def for_reader(self, is_own: IsOwn) -> Self:
+        return type(self)(tuple([leg for leg in self.legs if is_own(leg.account)]))
 
 
 class LimitSet(Event, tag="ledger.LimitSet"):
@@ -139,6 +151,7 @@ class HoldPlaced(Event, tag="ledger.HoldPlaced"):
 
     hold: Hash32
     account: Address
+    beneficiary: Address | None
     asset: AssetId
     amount_minor: PositiveMinor
     controller: str
@@ -146,7 +159,7 @@ class HoldPlaced(Event, tag="ledger.HoldPlaced"):
     expires_at_ms: TimeMs
 
     def accounts(self) -> tuple[bytes, ...]:
-        return (self.account,)
+        return _of_hold(self.account, self.beneficiary)
 
 
 class HoldPosted(Event, tag="ledger.HoldPosted"):
@@ -154,13 +167,14 @@ class HoldPosted(Event, tag="ledger.HoldPosted"):
 
     hold: Hash32
     account: Address
+    beneficiary: Address | None
     asset: AssetId
     amount_minor: PositiveMinor
     released_minor: AmountMinor
     remaining_minor: AmountMinor
 
     def accounts(self) -> tuple[bytes, ...]:
-        return (self.account,)
+        return _of_hold(self.account, self.beneficiary)
 
 
 class HoldVoided(Event, tag="ledger.HoldVoided"):
@@ -168,11 +182,12 @@ class HoldVoided(Event, tag="ledger.HoldVoided"):
 
     hold: Hash32
     account: Address
+    beneficiary: Address | None
     asset: AssetId
     amount_minor: PositiveMinor
 
     def accounts(self) -> tuple[bytes, ...]:
-        return (self.account,)
+        return _of_hold(self.account, self.beneficiary)
 
 
 class HoldExpired(Event, tag="ledger.HoldExpired"):
@@ -180,13 +195,14 @@ class HoldExpired(Event, tag="ledger.HoldExpired"):
 
     hold: Hash32
     account: Address
+    beneficiary: Address | None
     asset: AssetId
     amount_minor: PositiveMinor
     controller: str
     reference: bytes
 
     def accounts(self) -> tuple[bytes, ...]:
-        return (self.account,)
+        return _of_hold(self.account, self.beneficiary)
 
 
 class Proposed(Event, tag="ledger.Proposed"):
@@ -265,10 +281,15 @@ class ParametersSet(Event, tag="ledger.ParametersSet"):
     parameters: Parameters
 
 
+def _of_hold(account: bytes, beneficiary: bytes | None) -> tuple[bytes, ...]:
+    return (account,) if beneficiary is None else (account, beneficiary)
+
+
 EVENTS: tuple[type[Event], ...] = (
     MemberAdded,
     MemberChanged,
     AccountOpened,
+    AdministrationSet,
     PolicyChanged,
     AccountFrozen,
     AccountReleased,

@@ -15,16 +15,20 @@ from feiqian.ledger.errors import (
     InsufficientAvailable,
     MalformedHold,
     NotHoldController,
+    TooManyHolds,
     TriggerNotAhead,
 )
 from feiqian.ledger.events import HoldExpired, HoldPlaced, HoldPosted, HoldVoided
 from feiqian.ledger.postings import MAX_LEGS, enter
-from feiqian.ledger.records import Balance, Hold, Leg
+from feiqian.ledger.records import Balance, Hold, HoldCount, Leg
 from feiqian.ledger.triggers import TIME_MAX_MS, cancel, schedule
 from feiqian.state.tables import Overlay, Table
 
 HOLDS: Table[Hold] = Table("ledger.holds", Hold)
+HOLD_COUNTS: Table[HoldCount] = Table("ledger.hold_counts", HoldCount)
 MAX_REFERENCE_BYTES = 512
+MAX_OPEN_HOLDS = 1_000
+"""On one account in one asset, so that nobody floods the triggers with expiries."""
 
 
 class ExpireHold(Trigger, tag="ledger.ExpireHold"):
@@ -41,16 +45,19 @@ def place(
     controller: str,
     reference: bytes,
     expires_at_ms: int,
+    *,
+    beneficiary: bytes | None = None,
 ) -> bytes:
     """Reserve part of what is available, credit limit included, and return the hold's id.
 
     `controller` is the module that may post or void it, `reference` (≤512 bytes) that module's own. It can be posted
-    while block time < `expires_at_ms`.
+    while block time < `expires_at_ms`. `beneficiary` is the account that it is for, which may read what becomes of it.
 
     Raises:
         MalformedHold: amount not within 1 to 2^62, controller or reference out of form.
         TriggerNotAhead: it would expire at or before this block.
-        AssetUnknown, AccountUnknown, AccountFrozen, AssetFrozenForAccount, InsufficientAvailable, BalanceOutOfRange.
+        AssetUnknown, AccountUnknown, AccountFrozen, AssetFrozenForAccount: asset, account or beneficiary.
+        TooManyHolds, BalanceOutOfRange, InsufficientAvailable: the account's holds in this asset.
     """
     if not 1 <= amount_minor <= MAX_SUPPLY_MINOR:
         raise MalformedHold(f"hold of {amount_minor} minor units; 1 to 2^62 are accepted")
@@ -63,9 +70,14 @@ def place(
     require_asset(ctx.state, asset)
     if require_account(ctx.state, account).frozen_by is not None:
         raise AccountFrozen(f"account {to_text(account)} is frozen: nothing of it can be reserved")
+    if beneficiary is not None:
+        require_account(ctx.state, beneficiary)
     balance = get_balance(ctx.state, account, asset)
     if balance.is_frozen:
         raise AssetFrozenForAccount(f"account {to_text(account)} is frozen for {asset}")
+    open_count = _open_count(ctx.state, account, asset)
+    if open_count >= MAX_OPEN_HOLDS:
+        raise TooManyHolds(f"{to_text(account)} has {open_count} open holds of {asset}; at most {MAX_OPEN_HOLDS}")
     free_minor = balance.posted_minor - balance.held_minor + balance.limit_minor
     if balance.held_minor + amount_minor > MAX_SUPPLY_MINOR:
         raise BalanceOutOfRange(f"{to_text(account)} would have more than 2^62 of {asset} held")
@@ -76,8 +88,10 @@ def place(
     hold_id = ctx.new_id()
     expiry_key = schedule(ctx, expires_at_ms, ExpireHold(hold_id))
     _set_held(ctx.state, account, asset, balance, balance.held_minor + amount_minor)
-    HOLDS.put(ctx.state, hold_id, Hold(account, asset, amount_minor, controller, reference, expires_at_ms, expiry_key))
-    ctx.emit(HoldPlaced(hold_id, account, asset, amount_minor, controller, reference, expires_at_ms))
+    HOLD_COUNTS.put(ctx.state, balance_key(account, asset), HoldCount(open_count + 1))
+    hold = Hold(account, beneficiary, asset, amount_minor, controller, reference, expires_at_ms, expiry_key)
+    HOLDS.put(ctx.state, hold_id, hold)
+    ctx.emit(HoldPlaced(hold_id, account, beneficiary, asset, amount_minor, controller, reference, expires_at_ms))
     return hold_id
 
 
@@ -106,6 +120,7 @@ def post_hold(ctx: Context, hold_id: bytes, legs_to: tuple[Leg, ...], *, is_fina
             hold_id,
             Hold(
                 hold.account,
+                hold.beneficiary,
                 hold.asset,
                 remaining_minor,
                 hold.controller,
@@ -115,9 +130,11 @@ def post_hold(ctx: Context, hold_id: bytes, legs_to: tuple[Leg, ...], *, is_fina
             ),
         )
     else:
-        HOLDS.delete(ctx.state, hold_id)
+        _forget(ctx.state, hold_id, hold)
         cancel(ctx, hold.expiry_key)
-    ctx.emit(HoldPosted(hold_id, hold.account, hold.asset, posted_minor, released_minor, remaining_minor))
+    ctx.emit(
+        HoldPosted(hold_id, hold.account, hold.beneficiary, hold.asset, posted_minor, released_minor, remaining_minor)
+    )
 
 
 def void(ctx: Context, hold_id: bytes) -> None:
@@ -129,14 +146,24 @@ def void(ctx: Context, hold_id: bytes) -> None:
     hold = require_hold(ctx.state, hold_id)
     cancel(ctx, hold.expiry_key)
     _release(ctx.state, hold_id, hold)
-    ctx.emit(HoldVoided(hold_id, hold.account, hold.asset, hold.amount_minor))
+    ctx.emit(HoldVoided(hold_id, hold.account, hold.beneficiary, hold.asset, hold.amount_minor))
 
 
 def expire(ctx: Context, trigger: ExpireHold) -> None:
     """Give what remains of a hold back when its time is over."""
     hold = require_hold(ctx.state, trigger.hold)
     _release(ctx.state, trigger.hold, hold)
-    ctx.emit(HoldExpired(trigger.hold, hold.account, hold.asset, hold.amount_minor, hold.controller, hold.reference))
+    ctx.emit(
+        HoldExpired(
+            trigger.hold,
+            hold.account,
+            hold.beneficiary,
+            hold.asset,
+            hold.amount_minor,
+            hold.controller,
+            hold.reference,
+        )
+    )
 
 
 def require_hold(state: Overlay, hold_id: bytes, controller: str | None = None) -> Hold:
@@ -170,7 +197,22 @@ def _sum_of_credits(hold: Hold, legs_to: tuple[Leg, ...]) -> int:
 def _release(state: Overlay, hold_id: bytes, hold: Hold) -> None:
     balance = get_balance(state, hold.account, hold.asset)
     _set_held(state, hold.account, hold.asset, balance, balance.held_minor - hold.amount_minor)
+    _forget(state, hold_id, hold)
+
+
+def _open_count(state: Overlay, account: bytes, asset: str) -> int:
+    count = HOLD_COUNTS.get(state, balance_key(account, asset))
+    return 0 if count is None else count.open
+
+
+def _forget(state: Overlay, hold_id: bytes, hold: Hold) -> None:
     HOLDS.delete(state, hold_id)
+    left = _open_count(state, hold.account, hold.asset) - 1
+    key = balance_key(hold.account, hold.asset)
+    if left:
+        HOLD_COUNTS.put(state, key, HoldCount(left))
+    else:
+        HOLD_COUNTS.delete(state, key)
 
 
 def _set_held(state: Overlay, account: bytes, asset: str, balance: Balance, held_minor: int) -> None:

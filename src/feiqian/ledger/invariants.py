@@ -5,11 +5,12 @@ from typing import Any, TypeVar
 
 from feiqian.core.addresses import ADDRESS_BYTES
 from feiqian.core.encoding import MAX_SUPPLY_MINOR, Record
+from feiqian.ledger.accounts import ADMINISTRATIONS
 from feiqian.ledger.approvals import PENDING
 from feiqian.ledger.assets import ASSETS
 from feiqian.ledger.authority import ACCOUNTS
 from feiqian.ledger.balances import BALANCES, EMPTY
-from feiqian.ledger.holds import HOLDS
+from feiqian.ledger.holds import HOLD_COUNTS, HOLDS, MAX_OPEN_HOLDS
 from feiqian.ledger.records import Balance
 from feiqian.ledger.triggers import SCHEDULED
 from feiqian.state.tables import Overlay, Table
@@ -88,6 +89,36 @@ def holds_match_held(before: Overlay, after: Overlay, touched: frozenset[bytes] 
             yield f"balance {key.hex()}: held amount and holds differ by {difference}"
 
 
+def holds_are_counted(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+    """Each count is that of the open holds on its balance, at most the limit; of touched ones, the changes agree."""
+    differences: dict[bytes, int] = {}
+    for key, new, old in changes(HOLD_COUNTS, before, after, touched):
+        differences[key] = (new.open if new else 0) - (old.open if old else 0)
+        if new is not None and not 1 <= new.open <= MAX_OPEN_HOLDS:
+            yield f"balance {key.hex()}: {new.open} open holds; 1 to {MAX_OPEN_HOLDS} are counted"
+    for _, new, old in changes(HOLDS, before, after, touched):
+        for hold, sign in ((new, -1), (old, 1)):
+            if hold is not None:
+                key = hold.account + hold.asset.encode()
+                differences[key] = differences.get(key, 0) + sign
+    for key, difference in differences.items():
+        if difference:
+            yield f"balance {key.hex()}: count and number of open holds differ by {difference}"
+
+
+def members_have_administrations(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+    """Each member with an account has one of its own that speaks for it."""
+    for key, account, _ in changes(ACCOUNTS, before, after, touched):
+        if account is None:
+            yield f"account {key.hex()} was deleted"
+        elif ADMINISTRATIONS.get(after, account.member.encode()) is None:
+            yield f"member {account.member!r} has an account, but none that speaks for it"
+    for key, administration, _ in changes(ADMINISTRATIONS, before, after, touched):
+        account = None if administration is None else ACCOUNTS.get(after, administration.account)
+        if account is None or account.member != key.decode():
+            yield f"member {key.decode()!r} is spoken for by no account of its own"
+
+
 def expiries_are_scheduled(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
     """Each open hold and pending approval has the trigger that will end it."""
     yield from _without_expiry(HOLDS, before, after, touched)
@@ -126,5 +157,7 @@ INVARIANTS = (
     balances_have_owners,
     supply_within_cap,
     holds_match_held,
+    holds_are_counted,
+    members_have_administrations,
     expiries_are_scheduled,
 )

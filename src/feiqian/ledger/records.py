@@ -32,6 +32,10 @@ MAX_PROPOSAL_MESSAGES = 16
 Role = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"\A[a-z][a-z0-9-]*\Z")]
 Kind = Annotated[str, Meta(max_length=64, pattern=r"\A(\*|[a-z][a-z0-9_]*\.(\*|[A-Z][A-Za-z0-9]*(\.[0-9]+)?))\Z")]
 Weight = Annotated[int, Meta(ge=1, le=2**16 - 1)]
+BY_MEMBER = "member"
+BY_GOVERNANCE = "governance"
+Freezer = Annotated[str, Meta(pattern=r"\A(member|governance)\Z")]
+"""Who froze an account and alone may release it: its own member's administration account, or a vote."""
 # Identifier forms: ISO 17442 (LEI), GB 32100-2015 (USCC, which leaves out I O S V Z), ISO 9362:2022 (BIC).
 Lei = Annotated[str, Meta(pattern=r"\A[A-Z0-9]{18}[0-9]{2}\Z")]
 Uscc = Annotated[str, Meta(pattern=r"\A[0-9A-HJ-NP-RTUW-Y]{18}\Z")]
@@ -89,16 +93,22 @@ class Policy(Record):
 
 
 class Account(Record):
-    """An account; the key is its address. `frozen_by` is the member that froze it, None while it is not frozen."""
+    """An account; the key is its address. `frozen_by` is None while it is not frozen."""
 
     member: MemberId
     policy: Policy
-    frozen_by: MemberId | None
+    frozen_by: Freezer | None
 
     @property
     def is_frozen(self) -> bool:
         """Say whether the account may neither act nor send nor receive."""
         return self.frozen_by is not None
+
+
+class Administration(Record):
+    """The one account that speaks for its member as a whole; the key is the member's id."""
+
+    account: Address
 
 
 class Asset(Record):
@@ -150,16 +160,24 @@ class DayOutflow(Record):
 class Hold(Record):
     """A reservation; the key is its id. `amount_minor` is what remains of it.
 
-    `controller` names the module that may post or void it, `reference` is that module's own, `expiry_key` the trigger.
+    `beneficiary` is the account that it is for, where it is for one; `controller` names the module that may post or
+    void it, `reference` is that module's own, `expiry_key` the trigger.
     """
 
     account: Address
+    beneficiary: Address | None
     asset: AssetId
     amount_minor: PositiveMinor
     controller: Annotated[str, Meta(min_length=1, max_length=32)]
     reference: Annotated[bytes, Meta(max_length=512)]
     expires_at_ms: TimeMs
     expiry_key: bytes
+
+
+class HoldCount(Record):
+    """How many holds are open on an account in an asset; the key is the balance's. Absent where none is."""
+
+    open: Uint32
 
 
 class Pending(Record):

@@ -27,7 +27,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     pool_transactions: Count = 100_000
     pool_bytes: Size = 128 * 2**20
     verify_workers: Annotated[int, Meta(ge=1, le=64)] = 2
-    """Processes that verify signatures; as many as the machine has cores is best."""
+    """Processes that check transactions; as many as the machine has cores is best."""
     submit_bytes: Size = 64 * 2**20
     """Bytes of submissions that may be on their way into the pool at once; more wait in their senders' sockets."""
     connections: Annotated[int, Meta(ge=1, le=1024)] = 64
@@ -49,6 +49,7 @@ class Layout:
         self.ledger = self.data / "ledger.lmdb"
         self.socket = self.data / "node.sock"
         self.lock = self.data / "node.lock"
+        self.committer_lock = self.data / "committer.lock"
 
 
 def read_node_settings(layout: Layout, environment: Mapping[str, str] = os.environ) -> NodeSettings:

@@ -1,28 +1,24 @@
-"""The solo engine: makes blocks in this process, one height executing while the one before it goes to disk.
+"""The solo engine: cuts blocks from the pool and executes them, each while the one before it goes to disk.
 
-Two threads. One cuts blocks from the pool and executes them; the other makes header and commit, updates the tree,
-writes all of the height in one transaction and only then tells anyone. A fault in either ends the process.
+Two threads. One executes and hands each height to the committer's process; the other hears from it what is on disk, and
+only then tells anyone. A fault in either ends the process.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import structlog
 
 from feiqian.consensus.genesis_file import Genesis
-from feiqian.consensus.solo import SoloSigner, make_archive_row
 from feiqian.core.encoding import encode
+from feiqian.core.errors import Fault
 from feiqian.core.wire import Committed
 from feiqian.execution.admission import Prepared, encode_bundle
 from feiqian.execution.blocks import (
-    BLOCK,
-    BUNDLE,
     MAX_BUNDLE_BYTES,
-    RESULTS_CODEC,
     Block,
     Outcome,
     bundle_results,
@@ -34,12 +30,13 @@ from feiqian.ledger.errors import SponsorOverLimit
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.records import Parameters
 from feiqian.ledger.triggers import next_due_ms
+from feiqian.node.committer import STAGES, CommitterProcess, Executed, Kept
 from feiqian.node.faults import start_thread
 from feiqian.node.mempool import BUNDLING_BYTES, Mempool
 from feiqian.node.metrics import Metrics
 from feiqian.state.layered import Layered, ReplayingReader
-from feiqian.state.store import HeightWrites, Store
-from feiqian.state.tables import BlockState
+from feiqian.state.store import Store
+from feiqian.state.tables import BlockState, Changes
 
 MAX_AHEAD = 2
 """Heights that may be executed and not yet on disk."""
@@ -47,24 +44,16 @@ MAX_AHEAD = 2
 BLOCK_HEAD_BYTES = 1024
 """What a block needs beside its bundles' transactions: bundle heads, height, time."""
 
-PRUNE_HEIGHTS = 64
-PRUNE_ROWS = 20_000
-"""A step of pruning: begun when so many heights lie too far back, ended after so many rows."""
-
 EVICT_EVERY_MS = 5_000
 MIN_RETRY_MS, MAX_RETRY_MS = 50, 5_000
 
 
 class Made(NamedTuple):
-    """A block that was executed and is not on disk yet. `app_version` is the one that its header carries."""
+    """A block that was executed and may not be on disk yet: what was handed on, and what of it this process needs."""
 
-    block: BlockInfo
-    data: bytes
-    bundles: tuple[bytes, ...]
-    bundle_results: tuple[bytes, ...]
+    executed: Executed
+    changes: Changes
     transactions: tuple[Prepared, ...]
-    outcome: Outcome
-    app_version: int
 
 
 class SoloEngine:
@@ -75,44 +64,41 @@ class SoloEngine:
         registry: Registry,
         store: Store,
         genesis: Genesis,
-        signer: SoloSigner,
+        committer: CommitterProcess,
         pool: Mempool,
         metrics: Metrics,
         *,
         block_interval_ms: int,
-        past_heights: int,
         clock_ms: Callable[[], int],
         committed: Callable[[Committed], None],
     ) -> None:
         self._registry = registry
         self._store = store
         self._genesis = genesis
-        self._signer = signer
+        self._committer = committer
         self._pool = pool
         self._metrics = metrics
         self._interval_ms = block_interval_ms
-        self._past_heights = past_heights
         self._clock_ms = clock_ms
         self._committed = committed
         self._changed = threading.Condition()
         self._is_stopping = False
         self._ahead: deque[Made] = deque()
-        self._to_commit: SimpleQueue[Made | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._height = store.height
         self._time_ms = store.time_ms
-        self._owes_proof, self._results_before = _last_block(store)
+        self._owes_proof = _owes_proof(store)
         self._made_at_ms = 0
         self._evicted_at_ms = 0
         self._next_trigger_ms = next_due_ms(BlockState(store))
         self._capacity = 2**31
         self._work_ratio = 2
         self._ms_per_transaction = 0.1
-        self._is_pruning = False
+        self._kept_at_s = 0.0
 
     def start(self) -> None:
         """Begin to make blocks; the first block of a ledger is made at once."""
-        self._threads = [start_thread("execute", self._make_blocks), start_thread("commit", self._commit_blocks)]
+        self._threads = [start_thread("execute", self._make_blocks), start_thread("kept", self._hear_of_blocks)]
 
     def stop(self) -> None:
         """Finish what is being executed and committed, and return when it is on disk."""
@@ -144,7 +130,7 @@ class SoloEngine:
     def _make_blocks(self) -> None:
         while self._wait_for_work():
             self._make_block()
-        self._to_commit.put(None)
+        self._committer.close()
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -172,8 +158,14 @@ class SoloEngine:
         return max(self._clock_ms(), self._time_ms + 1)
 
     def _make_block(self) -> None:
+        # Taken before the view: what the commit thread takes off meanwhile is in the view then.
+        ahead = tuple(self._ahead)
+        # One read transaction for the whole block: opening one costs more than a read.
+        with self._store.view() as view:
+            self._make_block_on(_on_top(view, ahead))
+
+    def _make_block_on(self, reader: ReplayingReader) -> None:
         block = self.next_block()
-        reader = self._reader()
         parameters = get_parameters(BlockState(reader))
         with self._metrics.stage("cut"):
             candidates = self._cut(block, parameters)
@@ -186,21 +178,13 @@ class SoloEngine:
         chosen = self._choose(candidates, outcome)
         if outcome.is_empty and not (self._owes_proof or is_first):
             return
-        with self._metrics.stage("archive"):
+        with self._metrics.stage("hand over"):
             made = _assemble(block, chosen, outcome, parameters.app_version)
+            self._ahead.append(made)
+            self._committer.send(made.executed)
         self._height, self._time_ms, self._made_at_ms = block.height, block.time_ms, block.time_ms
         self._owes_proof = not outcome.is_empty
-        self._ahead.append(made)
-        self._next_trigger_ms = next_due_ms(BlockState(self._reader()))
-        self._to_commit.put(made)
-
-    def _reader(self) -> ReplayingReader:
-        """Return state after the last executed block, whether or not it is on disk by now."""
-        reader: ReplayingReader = self._store
-        # A copy, since the commit thread takes heights off as they reach the disk; Layered stays right when they do.
-        for made in tuple(self._ahead):
-            reader = Layered(reader, made.outcome.changes, made.outcome.replay_ids)
-        return reader
+        self._next_trigger_ms = next_due_ms(BlockState(_on_top(reader, [made])))
 
     def _cut(self, block: BlockInfo, parameters: Parameters) -> list[Prepared]:
         if block.time_ms - self._evicted_at_ms >= EVICT_EVERY_MS:
@@ -232,58 +216,41 @@ class SoloEngine:
         self._metrics.left_out.inc(len(dropped))
         return chosen
 
-    def _commit_blocks(self) -> None:
-        while (made := self._to_commit.get()) is not None:
-            started = time.perf_counter()
-            self._commit(made)
-            if made.transactions:
-                ms_each = (time.perf_counter() - started) * 1000 / len(made.transactions)
-                self._ms_per_transaction += (ms_each - self._ms_per_transaction) / 4
+    def _hear_of_blocks(self) -> None:
+        while (kept := self._committer.receive()) is not None:
+            with self._changed:
+                made = self._ahead.popleft()
+                self._changed.notify_all()
+            executed = made.executed
+            if kept.height != executed.height:
+                raise Fault(f"the committer speaks of height {kept.height}; {executed.height} was next")
+            with self._metrics.stage("publish"):
+                self._pool.settle(made.transactions)
+                self._committed(
+                    Committed(
+                        executed.height, executed.time_ms, kept.app_hash, executed.block, encode(executed.results)
+                    )
+                )
+            self._count(made, kept)
 
-    def _commit(self, made: Made) -> None:
-        block, outcome, store = made.block, made.outcome, self._store
-        with self._metrics.stage("archive"):
-            archive = make_archive_row(
-                self._genesis,
-                self._signer,
-                store.archive_row(block.height - 1) if block.height > self._genesis.initial_height else None,
-                height=block.height,
-                time_ms=block.time_ms,
-                bundles=made.bundles,
-                app_hash_before=store.app_hash,
-                results_before=self._results_before,
-                app_version=made.app_version,
-            )
-        writes = HeightWrites(
-            block.height, block.time_ms, made.data, outcome.results, outcome.changes, outcome.replay_ids, archive
-        )
-        with self._metrics.stage("tree"):
-            staged = store.stage(writes)
-        with self._metrics.stage("commit"):
-            store.commit(staged)
-        with self._changed:
-            self._ahead.popleft()
-            self._changed.notify_all()
-        self._results_before = made.bundle_results
-        with self._metrics.stage("publish"):
-            self._pool.settle(made.transactions)
-            self._committed(Committed(block.height, block.time_ms, staged.app_hash, made.data, encode(outcome.results)))
-            self._count(made)
-        with self._metrics.stage("prune"):
-            self._prune()
-
-    def _prune(self) -> None:
-        """Give up what lies too far back, in steps: each is a write of its own, and many heights at once cost less."""
-        keep_from = self._store.height - self._past_heights
-        behind = keep_from - self._store.head.first_provable
-        if self._is_pruning or behind >= PRUNE_HEIGHTS:
-            self._is_pruning = self._store.prune(max(keep_from, 0), PRUNE_ROWS) > 0
-
-    def _count(self, made: Made) -> None:
-        self._metrics.height.set(made.block.height)
-        self._metrics.blocks.labels("empty" if made.outcome.is_empty else "full").inc()
+    def _count(self, made: Made, kept: Kept) -> None:
+        now_s = time.monotonic()
+        if made.transactions and self._kept_at_s:
+            ms_each = (now_s - self._kept_at_s) * 1000 / len(made.transactions)
+            self._ms_per_transaction += (ms_each - self._ms_per_transaction) / 4
+        self._kept_at_s = now_s if self._pool.size.transactions else 0.0
+        self._metrics.height.set(kept.height)
+        self._metrics.blocks.labels("full" if made.executed.results else "empty").inc()
         self._metrics.transactions.labels("committed").inc(len(made.transactions))
-        structlog.get_logger().debug("committed", height=made.block.height, transactions=len(made.transactions))
+        self._metrics.add_stages(STAGES, kept.elapsed_us, kept.cpu_us)
+        structlog.get_logger().debug("committed", height=kept.height, transactions=len(made.transactions))
+
+
+def _on_top(reader: ReplayingReader, ahead: Sequence[Made]) -> ReplayingReader:
+    """Return committed state with the blocks on top that were executed and may not be on disk yet."""
+    for made in ahead:
+        reader = Layered(reader, made.changes, made.executed.replay_ids)
+    return reader
 
 
 def _assemble(block: BlockInfo, chosen: tuple[Prepared, ...], outcome: Outcome, app_version: int) -> Made:
@@ -294,8 +261,17 @@ def _assemble(block: BlockInfo, chosen: tuple[Prepared, ...], outcome: Outcome, 
         bundles.append(encode_bundle(tuple([prepared.signed for prepared in bundle])))
         digests.append(bundle_results(outcome.results[place : place + len(bundle)]))
         place += len(bundle)
-    data = encode(Block(block.height, block.time_ms, tuple(bundles)))
-    return Made(block, data, tuple(bundles), tuple(digests), chosen, outcome, app_version)
+    executed = Executed(
+        block.height,
+        block.time_ms,
+        app_version,
+        encode(Block(block.height, block.time_ms, tuple(bundles))),
+        tuple(digests),
+        outcome.results,
+        tuple(outcome.changes.items()),
+        outcome.replay_ids,
+    )
+    return Made(executed, outcome.changes, chosen)
 
 
 def _cut_bundles(chosen: Sequence[Prepared]) -> list[list[Prepared]]:
@@ -311,16 +287,7 @@ def _cut_bundles(chosen: Sequence[Prepared]) -> list[list[Prepared]]:
     return bundles
 
 
-def _last_block(store: Store) -> tuple[bool, tuple[bytes, ...]]:
-    """Return whether the last block on disk still lacks the one that proves it, and its bundles' results."""
+def _owes_proof(store: Store) -> bool:
+    """Say whether the last block on disk changed the root, so that the one that proves it is still to come."""
     stored = store.block(store.height)
-    if stored is None or not stored.block:
-        return False, ()
-    results = [(entry.id, entry.result) for entry in RESULTS_CODEC.decode_trusted(stored.results)]
-    counts = [len(BUNDLE.decode_trusted(bundle)) for bundle in BLOCK.decode_trusted(stored.block).bundles]
-    place = len(results) - sum(counts)
-    digests: list[bytes] = []
-    for count in counts:
-        digests.append(bundle_results(results[place : place + count]))
-        place += count
-    return bool(results), tuple(digests)
+    return stored is not None and stored.app_hash != store.app_hash_at(stored.height - 1)

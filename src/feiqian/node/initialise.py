@@ -83,32 +83,36 @@ def _solo_genesis(app_state: Mapping[str, Any], signer: SoloSigner) -> Genesis:
     )
 
 
-def open_ledger(layout: Layout, registry: Registry, clock_ms: Callable[[], int]) -> tuple[Genesis, Store]:
-    """Return the genesis and the open store; the first start writes the genesis time and makes the store.
+def prepare_ledger(layout: Layout, registry: Registry, clock_ms: Callable[[], int]) -> Genesis:
+    """Return the genesis of a ledger that can be opened; the first start writes its time and makes the store.
 
     Raises:
         InvalidGenesis: the genesis file is missing a field or malformed.
-        Fault: the store cannot be opened or made, or is of another chain.
+        Fault: the store cannot be made.
     """
     genesis = load_genesis(layout.genesis)
     if not genesis.is_started:
         genesis = genesis.started_at(clock_ms())
         save_genesis(layout.genesis, genesis)
         _sync_directory(layout.directory)
-    plain_tables = frozenset(name for name, table in registry.tables.items() if table.is_plain)
     if not layout.ledger.exists():
-        _make_store(layout, registry, genesis, plain_tables)
-    return genesis, Store.open(layout.ledger, plain_tables=plain_tables)
+        _make_store(layout, registry, genesis)
+    return genesis
 
 
-def _make_store(layout: Layout, registry: Registry, genesis: Genesis, plain_tables: frozenset[str]) -> None:
+def plain_tables(registry: Registry) -> frozenset[str]:
+    """Return the names of the tables whose records stand in the tree as they are."""
+    return frozenset(name for name, table in registry.tables.items() if table.is_plain)
+
+
+def _make_store(layout: Layout, registry: Registry, genesis: Genesis) -> None:
     """Make the store beside its place and move it there whole, so that a crash leaves none or a finished one."""
     beside = layout.ledger.with_name(layout.ledger.name + ".new")
     shutil.rmtree(beside, ignore_errors=True)
     height = genesis.initial_height - 1
     changes = genesis_changes(registry, genesis.app_state, genesis.time_ms, height)
     store = Store.create(
-        beside, genesis.chain_id, genesis.initial_height, changes, genesis.time_ms, plain_tables=plain_tables
+        beside, genesis.chain_id, genesis.initial_height, changes, genesis.time_ms, plain_tables=plain_tables(registry)
     )
     store.close()
     beside.rename(layout.ledger)

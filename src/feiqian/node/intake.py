@@ -1,25 +1,17 @@
-"""The way into the pool: form, signatures, then authority and replay against the last committed state."""
+"""The way into the pool: form here; signatures, authority and replay by committed state in the workers."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 from feiqian.core.errors import InvalidTransaction
-from feiqian.core.transactions import decode_signed
 from feiqian.core.wire import Verdict
-from feiqian.execution.admission import Prepared, admit, check_form
-from feiqian.execution.errors import SignatureInvalid
+from feiqian.execution.admission import Prepared, check_form
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
-from feiqian.ledger.parameters import get_parameters
 from feiqian.node.errors import NodeError
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
-from feiqian.node.verifier import ALL_VERIFIED, CHUNK, Verifiers
-from feiqian.state.store import Store
-from feiqian.state.tables import BlockState
-
-EARLY_MS = 60_000
-"""How much too far ahead a transaction may expire and still be kept until a block may hold it: clocks differ."""
+from feiqian.node.verifier import CHUNK, Answer, Verifiers
 
 NextBlock = Callable[[], BlockInfo]
 """Gives height and time of the block that would be made now."""
@@ -34,7 +26,7 @@ class Intake:
     def __init__(
         self,
         registry: Registry,
-        store: Store,
+        chain_id: str,
         pool: Mempool,
         verifiers: Verifiers,
         metrics: Metrics,
@@ -44,15 +36,13 @@ class Intake:
         added: Callable[[], None],
     ) -> None:
         self._registry = registry
-        self._store = store
+        self._chain_id = chain_id
         self._pool = pool
         self._verifiers = verifiers
         self._metrics = metrics
         self._next_block = next_block
         self._retry_after_ms = retry_after_ms
         self._added = added
-        self._state = BlockState(store)
-        self._state_height = store.height
 
     async def submit(self, batch: Sequence[bytes]) -> tuple[Verdict, ...]:
         """Return one verdict for each transaction, in order. What is already pooled is accepted again."""
@@ -62,50 +52,38 @@ class Intake:
 
     async def _submit_chunk(self, chunk: Sequence[bytes]) -> list[Verdict]:
         with self._metrics.stage("decode"):
-            checked = [self._check(signed) for signed in chunk]
-        waiting = {entry.signed: entry for entry in checked if isinstance(entry, Prepared)}
-        places = await self._verifiers.verify(list(waiting))
-        bad = {signed: place for signed, place in zip(waiting, places, strict=True) if place != ALL_VERIFIED}
-        with self._metrics.stage("admit"):
-            verdicts = [entry if isinstance(entry, Verdict) else self._admit(entry, bad) for entry in checked]
+            formed = [self._form(signed) for signed in chunk]
+        waiting = {entry.signed: entry for entry in formed if isinstance(entry, Prepared)}
+        block = self._next_block()
+        answers = await self._verifiers.check(list(waiting), block) if waiting else ()
+        with self._metrics.stage("pool"):
+            pooled = {
+                prepared.signed: self._pool_or_refuse(prepared, answer, block.time_ms)
+                for prepared, answer in zip(waiting.values(), answers, strict=True)
+            }
         self._added()
+        verdicts = [pooled[entry.signed] if isinstance(entry, Prepared) else entry for entry in formed]
         self._count(verdicts)
         return verdicts
 
-    def _check(self, signed: bytes) -> Prepared | Verdict:
-        """Return what is to be verified, or the verdict where none is needed any more."""
+    def _form(self, signed: bytes) -> Prepared | Verdict:
+        """Return what is to be checked further, or the verdict where none is needed any more."""
         pooled = self._pool.find(signed)
         if pooled is not None:
             return _accepted(pooled)
         try:
-            prepared = check_form(self._registry, self._store.chain_id, signed)
+            prepared = check_form(self._registry, self._chain_id, signed)
         except InvalidTransaction as refusal:
             return _refused(b"", refusal)
         # Before any signature is verified: a full pool must cost its owner nothing.
         no_room = self._pool.refusal(prepared.transaction.sponsor, len(signed))
         return prepared if no_room is None else self._later(prepared, no_room)
 
-    def _admit(self, prepared: Prepared, bad: dict[bytes, int]) -> Verdict:
-        if prepared.signed in bad:
-            signature = decode_signed(prepared.signed).signatures[bad[prepared.signed]]
-            text = f"the signature by key {signature.key.data.hex()} does not verify"
-            return _refused(prepared.tx_id, SignatureInvalid(text))
-        state = self._committed_state()
-        window_ms = get_parameters(state).replay_window_ms
-        block = self._next_block()
-        try:
-            admit(state, self._store, prepared, block, window_ms + EARLY_MS)
-        except InvalidTransaction as refusal:
-            return _refused(prepared.tx_id, refusal)
-        not_before_ms = prepared.transaction.expires_at_ms - window_ms
-        no_room = self._pool.add(prepared, not_before_ms if not_before_ms > block.time_ms else None)
+    def _pool_or_refuse(self, prepared: Prepared, answer: Answer, time_ms: int) -> Verdict:
+        if answer.number:
+            return Verdict(prepared.tx_id, answer.codespace, answer.number, answer.message, 0)
+        no_room = self._pool.add(prepared, answer.not_before_ms if answer.not_before_ms > time_ms else None)
         return _accepted(prepared) if no_room is None else self._later(prepared, no_room)
-
-    def _committed_state(self) -> BlockState:
-        if self._state_height != self._store.height:
-            self._state_height = self._store.height
-            self._state = BlockState(self._store)
-        return self._state
 
     def _later(self, prepared: Prepared, refusal: NodeError) -> Verdict:
         return _refused(prepared.tx_id, refusal, self._retry_after_ms())

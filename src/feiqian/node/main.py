@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import gc
+import os
 import signal
 import sys
 import time
@@ -14,22 +15,22 @@ import structlog
 import uvloop
 
 from feiqian.consensus.genesis_file import InvalidGenesis
-from feiqian.consensus.solo import SoloSigner
 from feiqian.core.errors import Fault
 from feiqian.core.settings import SettingsError
 from feiqian.core.wire import Committed
 from feiqian.execution.registry import discover
+from feiqian.node.committer import CommitterProcess
 from feiqian.node.configuration import Layout, NodeSettings, read_node_settings
 from feiqian.node.engine import SoloEngine
 from feiqian.node.faults import DONE, WRONG_USAGE, guard_task, stop_loudly
-from feiqian.node.initialise import open_ledger
+from feiqian.node.initialise import plain_tables, prepare_ledger
 from feiqian.node.intake import Intake
-from feiqian.node.logs import configure_logs
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics, ProcessCollector
-from feiqian.node.readiness import tell_ready
 from feiqian.node.server import Server
 from feiqian.node.verifier import Verifiers
+from feiqian.process.logs import configure_logs
+from feiqian.process.readiness import tell_ready
 from feiqian.state.store import Store
 
 CLEAR_READERS_S = 60
@@ -60,13 +61,17 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
     asyncio.get_running_loop().set_exception_handler(_stop_on_error)
     stopping = _on_signals()
     registry = discover()
-    genesis, store = open_ledger(layout, registry, clock_ms)
+    genesis = prepare_ledger(layout, registry, clock_ms)
+    committer = CommitterProcess(layout, plain_tables(registry), settings.past_heights)
+    store = Store.open(layout.ledger, read_only=True)
     log.info("opened", chain_id=genesis.chain_id, height=store.height, app_hash=store.app_hash.hex())
     metrics = Metrics()
     pool = Mempool(settings.pool_transactions, settings.pool_bytes)
     verifiers = Verifiers()
-    await verifiers.start(settings.verify_workers)
-    metrics.registry.register(ProcessCollector(lambda: pool.size, lambda: [each.pid for each in verifiers.processes]))
+    await verifiers.start(settings.verify_workers, layout.ledger)
+    pids = {"node": os.getpid(), "committer": committer.pid}
+    pids |= {f"verifier-{number}": pid for number, pid in enumerate(verifiers.pids)}
+    metrics.registry.register(ProcessCollector(lambda: pool.size, pids))
     has_begun = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -79,17 +84,16 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
         registry,
         store,
         genesis,
-        SoloSigner.load(layout.validator_key),
+        committer,
         pool,
         metrics,
         block_interval_ms=settings.block_interval_ms,
-        past_heights=settings.past_heights,
         clock_ms=clock_ms,
         committed=committed,
     )
     intake = Intake(
         registry,
-        store,
+        genesis.chain_id,
         pool,
         verifiers,
         metrics,

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-STAGES = ("decode", "admit", "cut", "execute", "archive", "tree", "commit", "prune", "publish")
-"""What happens in this process to a transaction, in order; its signatures are verified by the workers."""
+STAGES = ("decode", "pool", "cut", "execute", "hand over", "archive", "tree", "commit", "prune", "publish")
+"""What happens to a transaction, in order, beside the checks by the workers. From archive to prune: the committer's."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -46,6 +46,12 @@ class Metrics:
         self._wall.labels(name).inc(time.perf_counter() - wall)
         self._cpu.labels(name).inc(time.thread_time() - cpu)
 
+    def add_stages(self, names: Sequence[str], elapsed_us: Sequence[int], cpu_us: Sequence[int]) -> None:
+        """Count what another process has measured."""
+        for name, elapsed, cpu in zip(names, elapsed_us, cpu_us, strict=True):
+            self._wall.labels(name).inc(elapsed / 1_000_000)
+            self._cpu.labels(name).inc(cpu / 1_000_000)
+
     def text(self) -> str:
         """Return every figure in Prometheus's text format."""
         return generate_latest(self.registry).decode()
@@ -54,9 +60,10 @@ class Metrics:
 class ProcessCollector(Collector):
     """Reads at each scrape what the pool holds, and what the node and its workers cost."""
 
-    def __init__(self, pool_size: Callable[[], tuple[int, int]], worker_pids: Callable[[], Iterable[int]]) -> None:
+    def __init__(self, pool_size: Callable[[], tuple[int, int]], pids: Mapping[str, int]) -> None:
+        """`pids`: the processes by name."""
         self._pool_size = pool_size
-        self._worker_pids = worker_pids
+        self._pids = pids
 
     def collect(self) -> Iterator[Metric]:
         """Yield the figures."""
@@ -65,10 +72,9 @@ class ProcessCollector(Collector):
         yield GaugeMetricFamily("feiqian_pool_bytes", "Memory that the pool accounts for", size_bytes)
         anonymous = GaugeMetricFamily("feiqian_rss_anon_bytes", "Memory that no file backs", labels=["process"])
         processor = CounterMetricFamily("feiqian_process_cpu_seconds", "Processor time", labels=["process"])
-        for process, pid in [("node", os.getpid()), *(("verifier", pid) for pid in self._worker_pids())]:
-            label = [process if process == "node" else f"{process}-{pid}"]
-            anonymous.add_metric(label, _anonymous_bytes(pid))
-            processor.add_metric(label, _cpu_seconds(pid))
+        for name, pid in self._pids.items():
+            anonymous.add_metric([name], _anonymous_bytes(pid))
+            processor.add_metric([name], _cpu_seconds(pid))
         yield anonymous
         yield processor
 

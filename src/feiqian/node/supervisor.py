@@ -5,7 +5,6 @@ ledger wants a person's eyes.
 """
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -16,15 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from feiqian.node.faults import DONE, FAULT
-from feiqian.node.readiness import VARIABLE
+from feiqian.node.workers import die_with_parent
+from feiqian.process.readiness import VARIABLE
 
 NODE = ("-m", "feiqian.node")
 GATEWAY = ("-m", "feiqian.api")
 STOP_S = 30
 """How long a child may take to stop; then it is killed."""
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class _Child(NamedTuple):
@@ -134,21 +131,13 @@ def supervise(directory: Path, ready: Callable[[str], None] = lambda _: None) ->
 
 def _start(name: str, command: Sequence[str]) -> _Child:
     ready, theirs = os.pipe()
-    parent = os.getpid()
-
-    def tie_to_parent() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        # The parent may have died between fork and prctl.
-        if os.getppid() != parent:
-            os._exit(FAULT)
-
     try:
         process = subprocess.Popen(
             command,
             env={**os.environ, VARIABLE: str(theirs)},
             pass_fds=(theirs,),
             process_group=0,
-            preexec_fn=tie_to_parent,
+            preexec_fn=die_with_parent(signal.SIGTERM),
         )
     finally:
         os.close(theirs)

@@ -1,98 +1,137 @@
-"""Verifies signatures in processes of their own, so that no signature waits for the interpreter's lock.
+"""Checks transactions in processes of their own: signatures first, then authority and replay by committed state.
 
-Beside one busy thread, a pool of two threads verified 450 signatures a second in place of 36,000: each native call
-gives the lock up and waits a switch interval to have it back (docs/decisions, "Signatures are verified in processes").
+Not on threads: beside one busy thread, a pool of two threads verified 450 signatures a second in place of 36,000, since
+each native call gives the interpreter's lock up and waits a switch interval to have it back (docs/decisions/0006).
 """
 
 import asyncio
-import os
-import socket
-import struct
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
 from io import BufferedRWPair
+from pathlib import Path
 
 import msgspec
 
-from feiqian.core.encoding import encode
-from feiqian.core.errors import Fault
-from feiqian.core.signatures import verify
-from feiqian.core.transactions import decode_signed, signing_bytes, transaction_id
+from feiqian.core.encoding import Height, Record, TimeMs, Uint32, encode
+from feiqian.core.errors import Fault, InvalidTransaction
+from feiqian.execution.admission import admit, prepare
+from feiqian.execution.registry import Registry, discover
+from feiqian.ledger.context import BlockInfo
+from feiqian.ledger.parameters import get_parameters
+from feiqian.ledger.replay import ReplayReader
 from feiqian.node.faults import guard_task
+from feiqian.node.workers import LENGTH, Worker, read_message, serve_as_worker, start_worker, write_message
+from feiqian.state.store import Store
+from feiqian.state.tables import BlockState
 
 CHUNK = 64
 """Transactions handed to a worker at once."""
+
 OUTSTANDING = 2
 """Chunks that a worker holds, so that it never waits for the next."""
 
-ALL_VERIFIED = -1
-_LENGTH = struct.Struct(">I")
-_CHUNK_DECODER = msgspec.msgpack.Decoder(tuple[bytes, ...])
-_ANSWER_DECODER = msgspec.msgpack.Decoder(tuple[int, ...])
+EARLY_MS = 60_000
+"""How much too far ahead a transaction may expire and still be kept until a block may hold it: clocks differ."""
 
 
-def first_bad_signature(signed: bytes) -> int:
-    """Return the place of the first signature that does not verify, or `ALL_VERIFIED`."""
-    envelope = decode_signed(signed)
-    message = signing_bytes(transaction_id(envelope.body))
-    for place, signature in enumerate(envelope.signatures):
-        if not verify(signature.key, message, signature.signature):
-            return place
-    return ALL_VERIFIED
+class Chunk(Record):
+    """Node to worker: well-formed transactions, and the height and time of the block that would be made now."""
+
+    height: Height
+    time_ms: TimeMs
+    transactions: tuple[bytes, ...]
+
+
+class Answer(Record):
+    """What a worker says of one transaction: 0 or the rule that refuses it, and from when on a block may hold it."""
+
+    codespace: str
+    number: Uint32
+    message: str
+    not_before_ms: TimeMs
+
+
+_CHUNK_DECODER = msgspec.msgpack.Decoder(Chunk)
+_ANSWER_DECODER = msgspec.msgpack.Decoder(tuple[Answer, ...])
+
+
+class Checker:
+    """What a worker does: admits transactions by the state of a store that another process writes."""
+
+    def __init__(self, registry: Registry, store: Store) -> None:
+        self._registry = registry
+        self._store = store
+        self._state = BlockState(store)
+        self._state_height = store.height
+
+    def check(self, chunk: Chunk) -> tuple[Answer, ...]:
+        """Return an answer for each transaction, in order."""
+        block = BlockInfo(self._store.chain_id, chunk.height, chunk.time_ms)
+        with self._store.view() as view:
+            if view.height != self._state_height:
+                self._state, self._state_height = BlockState(view), view.height
+            # What was decoded at this height stays; only the reading goes on in a new read transaction.
+            self._state.reader = view
+            window_ms = get_parameters(self._state).replay_window_ms
+            return tuple([self._check(signed, view, block, window_ms) for signed in chunk.transactions])
+
+    def _check(self, signed: bytes, replay: ReplayReader, block: BlockInfo, window_ms: int) -> Answer:
+        try:
+            prepared = prepare(self._registry, block.chain_id, signed)
+            admit(self._state, replay, prepared, block, window_ms + EARLY_MS)
+        except InvalidTransaction as refusal:
+            return Answer(refusal.codespace, refusal.number, refusal.message[:500], 0)
+        return Answer("", 0, "", max(0, prepared.transaction.expires_at_ms - window_ms))
 
 
 class Verifiers:
     """Worker processes and the queue before them. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self._chunks: asyncio.Queue[tuple[tuple[bytes, ...], asyncio.Future[tuple[int, ...]]]] = asyncio.Queue()
+        self._workers: list[Worker] = []
+        self._chunks: asyncio.Queue[tuple[Chunk, asyncio.Future[tuple[Answer, ...]]]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, count: int) -> None:
-        """Start the workers and return when all are ready to work."""
-        channels: list[socket.socket] = []
-        for _ in range(count):
-            process, ours = _start_worker()
-            self.processes.append(process)
-            channels.append(ours)
-        for number, ours in enumerate(channels):
-            reader, writer = await asyncio.open_connection(sock=ours, limit=2**20)
-            await _read_answer(reader)
+    async def start(self, count: int, ledger: Path) -> None:
+        """Start the workers on the store at `ledger` and return when all are ready to work."""
+        self._workers = [start_worker("feiqian.node.verifier", [str(ledger)]) for _ in range(count)]
+        for number, worker in enumerate(self._workers):
+            reader, writer = await asyncio.open_connection(sock=worker.channel, limit=2**20)
+            await _read_answers(reader)
             task = asyncio.create_task(self._serve(reader, writer), name=f"verifier-{number}")
             self._tasks.append(guard_task(task))
 
-    async def verify(self, signed: Sequence[bytes]) -> list[int]:
-        """Return, for each well-formed signed transaction, the place of its first bad signature or `ALL_VERIFIED`."""
-        answers: list[asyncio.Future[tuple[int, ...]]] = []
-        for start in range(0, len(signed), CHUNK):
-            answer = asyncio.get_running_loop().create_future()
-            self._chunks.put_nowait((tuple(signed[start : start + CHUNK]), answer))
-            answers.append(answer)
-        return [place for answer in answers for place in await answer]
+    @property
+    def pids(self) -> list[int]:
+        """The workers' process ids."""
+        return [worker.process.pid for worker in self._workers]
+
+    async def check(self, signed: Sequence[bytes], block: BlockInfo) -> tuple[Answer, ...]:
+        """Return an answer for each well-formed transaction, in order; `block` is the one that would be made now."""
+        answer: asyncio.Future[tuple[Answer, ...]] = asyncio.get_running_loop().create_future()
+        self._chunks.put_nowait((Chunk(block.height, block.time_ms, tuple(signed)), answer))
+        return await answer
 
     async def stop(self) -> None:
         """End the workers; what they still hold is not answered."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for process in self.processes:
-            process.terminate()
-            process.wait()
+        for worker in self._workers:
+            await asyncio.to_thread(worker.process.wait)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         room = asyncio.Semaphore(OUTSTANDING)
-        sent: deque[asyncio.Future[tuple[int, ...]]] = deque()
+        sent: deque[asyncio.Future[tuple[Answer, ...]]] = deque()
 
         async def receive() -> None:
             # Always reading, so that a worker's death is noticed even when it has nothing to do.
             while True:
-                places = await _read_answer(reader)
+                answers = await _read_answers(reader)
                 answer = sent.popleft()
                 if not answer.cancelled():
-                    answer.set_result(places)
+                    answer.set_result(answers)
                 room.release()
 
         receiving = guard_task(asyncio.create_task(receive(), name="verifier-answers"))
@@ -102,48 +141,28 @@ class Verifiers:
                 chunk, answer = await self._chunks.get()
                 data = encode(chunk)
                 sent.append(answer)
-                writer.write(_LENGTH.pack(len(data)) + data)
+                writer.write(LENGTH.pack(len(data)) + data)
                 await writer.drain()
         finally:
             receiving.cancel()
             writer.close()
 
 
-def _start_worker() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        command = [sys.executable, "-m", "feiqian.node.verifier"]
-        return subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL), ours
-
-
-async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, ...]:
+async def _read_answers(reader: asyncio.StreamReader) -> tuple[Answer, ...]:
     try:
-        size = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))[0]
+        size = LENGTH.unpack(await reader.readexactly(LENGTH.size))[0]
         return _ANSWER_DECODER.decode(await reader.readexactly(size))
     except (asyncio.IncompleteReadError, ConnectionError) as error:
-        raise Fault("a process that verifies signatures has died") from error
+        raise Fault("a process that checks transactions has died") from error
 
 
-def run_worker(channel: socket.socket) -> None:
-    """Say that it is there, with an empty answer, then answer chunks until the node closes its end."""
-    stream = channel.makefile("rwb")
-    _write_answer(stream, ())
-    while len(head := stream.read(_LENGTH.size)) == _LENGTH.size:
-        size = _LENGTH.unpack(head)[0]
-        chunk = _CHUNK_DECODER.decode(stream.read(size))
-        _write_answer(stream, tuple([first_bad_signature(signed) for signed in chunk]))
-
-
-def _write_answer(stream: BufferedRWPair, places: tuple[int, ...]) -> None:
-    answer = encode(places)
-    stream.write(_LENGTH.pack(len(answer)) + answer)
-    stream.flush()
+def _serve(stream: BufferedRWPair) -> None:
+    store = Store.open(sys.argv[1], read_only=True)
+    checker = Checker(discover(), store)
+    write_message(stream, encode(()))
+    while (data := read_message(stream)) is not None:
+        write_message(stream, encode(checker.check(_CHUNK_DECODER.decode(data))))
 
 
 if __name__ == "__main__":
-    # The terminal's Ctrl-C reaches every process; a worker ends when its node closes the channel, not before.
-    os.setpgid(0, 0)
-    try:
-        run_worker(socket.socket(fileno=0))
-    except (ConnectionError, BrokenPipeError):
-        sys.exit(0)
+    serve_as_worker("verifier", _serve)

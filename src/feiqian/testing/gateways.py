@@ -13,7 +13,7 @@ from typing import Any, Self
 import httpx
 
 from feiqian.core.addresses import to_text
-from feiqian.node.readiness import VARIABLE
+from feiqian.process.readiness import VARIABLE
 from feiqian.testing.ledgers import ACCOUNTS, SampleLedger, consortium_text, key_of
 from feiqian.testing.processes import ANSWER_S
 from feiqian.wallet.sign_in import sign_challenge

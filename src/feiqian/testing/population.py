@@ -4,26 +4,26 @@ Only for benchmarks: the transactions are taken as verified, since the populatio
 """
 
 import hashlib
-import queue
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from feiqian.consensus.solo import SoloSigner
 from feiqian.core.encoding import encode
 from feiqian.core.transactions import TRANSACTION_VERSION, Transaction
-from feiqian.core.wire import Committed
 from feiqian.execution.admission import check_form
 from feiqian.execution.registry import Registry
 from feiqian.ledger.accounts import address_of
 from feiqian.ledger.authority import single_key_policy
 from feiqian.modules.accounts.messages import Open
 from feiqian.modules.assets.messages import BatchLeg, BatchTransfer, Transfer
+from feiqian.node.committer import CommitterProcess
 from feiqian.node.configuration import Layout
 from feiqian.node.engine import SoloEngine
-from feiqian.node.initialise import open_ledger
+from feiqian.node.initialise import plain_tables, prepare_ledger
 from feiqian.node.main import clock_ms
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
+from feiqian.state.store import Store
 from feiqian.testing.ledgers import ASSET, CHAIN_ID, SampleLedger
 from feiqian.wallet.keys import Ed25519Key
 from feiqian.wallet.signing import sign_body
@@ -36,8 +36,10 @@ FUNDS_MINOR = 1_000_000
 OPENS_PER_TRANSACTION = 100
 LEGS_PER_TRANSACTION = 1_000
 FUNDING_LIFETIME_MS = 590_000
+PAST_HEIGHTS = 10
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int], None]
+"""Told what is being done and how many of its transactions are on their way."""
 
 
 class Population:
@@ -74,29 +76,26 @@ def populate(ledger: SampleLedger, population: Population, told: Progress) -> No
     """Open every account and give each the same funds. The node must not run."""
     layout = Layout(ledger.directory)
     layout.data.mkdir(exist_ok=True)
-    genesis, store = open_ledger(layout, ledger.registry, clock_ms)
-    blocks: queue.SimpleQueue[Committed] = queue.SimpleQueue()
+    genesis = prepare_ledger(layout, ledger.registry, clock_ms)
+    committer = CommitterProcess(layout, plain_tables(ledger.registry), past_heights=PAST_HEIGHTS)
+    store = Store.open(layout.ledger, read_only=True)
     pool = Mempool(100_000, 2**31)
     engine = SoloEngine(
         ledger.registry,
         store,
         genesis,
-        SoloSigner.load(layout.validator_key),
+        committer,
         pool,
         Metrics(),
         block_interval_ms=1,
-        past_heights=10,
         clock_ms=clock_ms,
-        committed=blocks.put,
+        committed=lambda _: None,
     )
     engine.start()
     supply = ledger.issue("treasury", population.count * FUNDS_MINOR)
-    for what, orders in (
-        ("supply", iter([supply])),
-        ("accounts", _opens(ledger, population)),
-        ("funds", _funds(ledger, population)),
-    ):
-        _run(ledger.registry, engine, pool, orders, lambda done, what=what: told(what, done, population.count))
+    steps = {"supply": iter([supply]), "accounts": _opens(ledger, population), "funds": _funds(ledger, population)}
+    for what, orders in steps.items():
+        _run(ledger.registry, engine, pool, orders, partial(told, what))
     engine.stop()
     store.close()
 
@@ -104,12 +103,10 @@ def populate(ledger: SampleLedger, population: Population, told: Progress) -> No
 def _run(
     registry: Registry, engine: SoloEngine, pool: Mempool, orders: Iterator[bytes], told: Callable[[int], None]
 ) -> None:
-    done = 0
-    for order in orders:
+    for done, order in enumerate(orders, start=1):
         while pool.add(check_form(registry, CHAIN_ID, order)) is not None:
             engine.wake()
             time.sleep(0.01)
-        done += 1
         if done % 100 == 0:
             told(done)
             engine.wake()

@@ -28,7 +28,7 @@ from feiqian.core.wire import (
     Verdict,
 )
 from feiqian.node.configuration import Layout
-from feiqian.node.readiness import VARIABLE
+from feiqian.process.readiness import VARIABLE
 
 ANSWER_S = 60
 """How long a test waits for what must come; never how long something takes."""
@@ -76,6 +76,14 @@ class NodeProcess:
     def await_exit(self) -> int:
         """Return the status with which it ends by itself."""
         return self.process.wait(ANSWER_S)
+
+    def helper(self, module: str) -> int:
+        """Return the process id of a helper process of the node that runs this module."""
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                if module.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                    return int(child)
+        raise AssertionError(f"the node runs no {module}")
 
     def log_text(self) -> str:
         """Return what it has logged."""
@@ -145,7 +153,7 @@ class Channel:
             assert reply is not None, "the node closed the connection"
             if isinstance(reply, kind):
                 return reply
-            assert isinstance(reply, Committed), f"{reply} came, and {kind.__name__} was awaited"
+            assert isinstance(reply, Committed), f"{type(reply).__name__} came, and {kind.__name__} was awaited"
             self._committed.append(reply)
 
     def read(self) -> Reply | None:

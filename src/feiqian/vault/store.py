@@ -82,7 +82,7 @@ class VaultStore:
             return _row(connection, commitment)
 
     def erase(self, commitment: bytes, now_ms: int) -> bool:
-        """Erase wrapped keys, salt and ciphertext; say whether there was anything. That it may be is the caller's rule."""
+        """Erase wrapped keys, salt and ciphertext; say whether there was anything. Whether one may is not asked."""
         with self._engine.begin() as connection:
             result = connection.execute(
                 update(DOCUMENTS)

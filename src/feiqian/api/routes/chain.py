@@ -7,6 +7,7 @@ import msgspec
 from litestar import Response, get
 
 from feiqian.api.access import Access, Reader
+from feiqian.api.disclosure import Disclosure
 from feiqian.api.gateway import Gateway
 from feiqian.api.ledger_view import FoundTransaction
 from feiqian.api.problems import NotFound
@@ -83,7 +84,7 @@ async def list_blocks(gateway: Here, cursor: Cursor = None, limit: Limit = DEFAU
 @get(f"{V1}/blocks/{{height:int}}", opt={"access": Access.PUBLIC})
 async def show_block(height: AtHeight, gateway: Here, reader: Asker) -> BlockBody:
     """Show a block; to those signed in also its transactions, each reader's own."""
-    block = await on_thread(gateway.ledger.block, height)
+    block, transaction_count = await on_thread(gateway.ledger.block_and_count, height)
     row = gateway.ledger.archive_row(height)
     transactions = None
     if reader.member is not None:
@@ -94,7 +95,7 @@ async def show_block(height: AtHeight, gateway: Here, reader: Asker) -> BlockBod
         height=height,
         time_ms=block.time_ms,
         app_hash=block.app_hash.hex(),
-        transaction_count=gateway.ledger.transaction_count(block),
+        transaction_count=transaction_count,
         size_bytes=len(block.block),
         is_provable=gateway.ledger.archive_row(height + 1) is not None,
         header=None if row is None else msgspec.Raw(row.header),
@@ -117,10 +118,10 @@ async def list_transactions(
 
 @get(f"{V1}/transactions/{{tx_id:str}}", opt={"access": Access.PARTY})
 async def show_transaction(tx_id: IdHex, gateway: Here, reader: Asker) -> TransactionBody:
-    """Show a transaction, or a trigger's run, with its events, to its sponsor and the parties of its events."""
+    """Show a transaction, or a trigger's run, to its sponsor and the parties of its events, each its own part."""
     found = await on_thread(find_transaction, gateway, id_of(tx_id), reader)
-    block = gateway.ledger.store.block(found.height)
-    assert block is not None
+    shown = await on_thread(Disclosure(gateway.ledger, reader).transaction, found)
+    block = await on_thread(gateway.ledger.block, found.height)
     archived = gateway.ledger.archive_row(found.height + 1)
     asked = found.asked
     transaction = None if asked is None else asked.transaction
@@ -136,9 +137,9 @@ async def show_transaction(tx_id: IdHex, gateway: Here, reader: Asker) -> Transa
         work=found.result.work,
         sponsor=None if transaction is None else transaction.sponsor,
         expires_at_ms=None if transaction is None else transaction.expires_at_ms,
-        messages=[] if transaction is None else [render_tagged(message) for message in transaction.messages],
-        events=[render_tagged(event) for event in found.events],
-        signed=None if asked is None else base64.b64encode(asked.signed).decode(),
+        messages=shown.messages,
+        events=[render_tagged(event) for event in shown.events],
+        signed=base64.b64encode(asked.signed).decode() if asked is not None and shown.is_whole else None,
     )
 
 

@@ -13,12 +13,14 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from feiqian.api.access import Access, Reader
+from feiqian.api.disclosure import Disclosure
 from feiqian.api.feed import FeedPage
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import BadParameter, NotIndexed, TooBusy
 from feiqian.api.rendering import render_tagged
 from feiqian.api.routes.parameters import V1, Asker, Here
-from feiqian.index.reading import BlockRow, EventRow
+from feiqian.api.threads import on_thread
+from feiqian.index.reading import BlockRow, EventRow, IndexAway
 from feiqian.index.tables import MAX_PLACE, position, split_position
 
 HEARTBEAT_S = 15
@@ -68,8 +70,12 @@ async def follow(gateway: Gateway, reader: Reader, token: str | None, after: int
                 continue
             now = reader if session is None else session.reader
             member = now.member if now.member is None or not now.is_regulator else None
-            page = await gateway.feed.page(member, now.member is not None, after, reached)
-            frames = _frames(gateway, page)
+            try:
+                page = await gateway.feed.page(member, now.member is not None, after, reached)
+            except IndexAway:
+                # The client comes again with the last id; by then the index may be there.
+                return
+            frames = await on_thread(_frames, gateway, page, now)
             if frames:
                 yield frames
             after = page.until
@@ -86,16 +92,17 @@ def position_after(text: str) -> int:
     return position(height + 1, 0) - 1 if matched[2] is None else position(height, int(matched[2]))
 
 
-def _frames(gateway: Gateway, page: FeedPage) -> bytes:
+def _frames(gateway: Gateway, page: FeedPage, reader: Reader) -> bytes:
     """Return events and ticks in order: a block's tick comes after the last of its events."""
-    keyed: list[tuple[int, bytes]] = [(row.position, _event_frame(gateway, row)) for row in page.events]
+    disclosure = Disclosure(gateway.ledger, reader)
+    keyed: list[tuple[int, bytes]] = [(row.position, _event_frame(gateway, row, disclosure)) for row in page.events]
     keyed.extend((position(row.height + 1, 0) - 1, _tick(row)) for row in page.blocks)
     keyed.sort(key=lambda pair: pair[0])
     return b"".join(frame for _, frame in keyed)
 
 
-def _event_frame(gateway: Gateway, row: EventRow) -> bytes:
-    event = gateway.ledger.registry.event_codec.decode_trusted(row.body)
+def _event_frame(gateway: Gateway, row: EventRow, disclosure: Disclosure) -> bytes:
+    event = disclosure.event(gateway.ledger.registry.event_codec.decode_trusted(row.body))
     height, place = split_position(row.position)
     data = {
         "height": height,

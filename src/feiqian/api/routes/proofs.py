@@ -6,6 +6,7 @@ from litestar import Response, get
 from litestar.params import QueryParameter
 
 from feiqian.api.access import Access, Reader
+from feiqian.api.disclosure import Disclosure
 from feiqian.api.gateway import Gateway
 from feiqian.api.ledger_view import key_from_hex
 from feiqian.api.problems import NotAllowed
@@ -47,9 +48,14 @@ async def prove_balance(
 
 @get(f"{V1}/proofs/transaction/{{tx_id:str}}", opt={"access": Access.PARTY})
 async def prove_transaction(tx_id: IdHex, gateway: Here, reader: Asker, trusted: Trusted = None) -> Response[bytes]:
-    """Prove the result of a transaction or trigger run, its events included."""
+    """Prove the result of a transaction or trigger run, its events included, to who may read all of them."""
     wanted = id_of(tx_id)
-    await on_thread(find_transaction, gateway, wanted, reader)
+    found = await on_thread(find_transaction, gateway, wanted, reader)
+    if not await on_thread(Disclosure(gateway.ledger, reader).may_prove, found):
+        raise NotAllowed(
+            "the proof shows the whole result, and part of it concerns others only; "
+            "have your account's balance proved instead"
+        )
     return _file(await on_thread(gateway.ledger.prove_result, wanted, trusted), tx_id[:16])
 
 

@@ -36,7 +36,7 @@ class AskSession(msgspec.Struct, forbid_unknown_fields=True):
 
 @post(f"{V1}/session/challenge", opt={"access": Access.PUBLIC}, status_code=200)
 async def ask_challenge(data: JSONBody[AskChallenge], gateway: Here, request: Request[Any, Any, Any]) -> ChallengeBody:
-    """Ask for something to sign, by which to sign in for an account. Good once and for one minute."""
+    """Ask for something to sign, by which to sign in for an account. Good once and for five minutes."""
     audience = request.headers.get("host", "")
     challenge = gateway.sessions.challenge(addresses.from_text(data.account), audience)
     body = encode(challenge)

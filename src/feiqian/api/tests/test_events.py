@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from feiqian.client.events import EventParser, ServerEvent
+from feiqian.testing.ledgers import ASSET
+from feiqian.testing.ledgers import ASSET
 from feiqian.testing.processes import ANSWER_S
 
 URL = "/api/v1/events"
@@ -68,7 +70,7 @@ def test_a_live_stream_brings_what_happens_next(world: Any) -> None:
         taken = take_until(events, outcome["height"])
     posted = [event for event in taken if event.kind == "ledger.Posted"]
     assert [event.data["tx_id"] for event in posted] == [outcome["tx_id"]]
-    assert posted[0].data["legs"][1]["amount_minor"] == 9
+    assert posted[0].data["legs"] == [{"account": world.address("lantern"), "asset": ASSET, "amount_minor": 9}]
     assert posted[0].data["height"] == outcome["height"]
 
 

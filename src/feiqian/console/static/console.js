@@ -29,7 +29,7 @@
       button.focus();
     }
     button.classList.add("done");
-    say(words.copied);
+    say(words.wordCopied);
     setTimeout(() => button.classList.remove("done"), 1600);
   });
 
@@ -50,11 +50,12 @@
   let last = 0;
   let isBusy = false;
   let isPaused = false;
+  const shown = new WeakMap();
   button.hidden = false;
   button.addEventListener("click", () => {
     isPaused = !isPaused;
     button.setAttribute("aria-pressed", String(!isPaused));
-    button.textContent = isPaused ? words.paused : words.live;
+    button.textContent = isPaused ? words.wordPaused : words.wordLive;
     follow();
   });
   document.addEventListener("visibilitychange", follow);
@@ -103,16 +104,13 @@
   }
 
   function replace(region, fresh) {
-    if (!fresh || fresh.innerHTML === region.dataset.shown) return;
+    if (!fresh || fresh.innerHTML === shown.get(region)) return;
     if (region.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
     const known = new Set([...region.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
     const focused = region.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-    const wasEmpty = region.dataset.shown === undefined && known.size === 0 && !region.querySelector(".empty");
-    region.dataset.shown = fresh.innerHTML;
+    shown.set(region, fresh.innerHTML);
     region.replaceChildren(...document.importNode(fresh, true).childNodes);
-    if (!wasEmpty) {
-      for (const row of region.querySelectorAll("[data-key]")) row.classList.toggle("fresh", !known.has(row.dataset.key));
-    }
+    for (const row of region.querySelectorAll("[data-key]")) row.classList.toggle("fresh", !known.has(row.dataset.key));
     if (focused) region.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
   }
 })();

@@ -8,7 +8,7 @@ from feiqian.core.errors import Fault
 from feiqian.core.plain import to_plain
 from feiqian.execution.genesis import ConsortiumError, account_names, compile_consortium, genesis_changes
 from feiqian.execution.registry import Registry
-from feiqian.ledger.accounts import ACCOUNTS
+from feiqian.ledger.accounts import ACCOUNTS, ADMINISTRATIONS
 from feiqian.ledger.assets import ASSETS
 from feiqian.ledger.members import MEMBERS
 from feiqian.modules import Module
@@ -38,6 +38,16 @@ supply_cap = "1000.00"
 """
 
 
+OTHER_MEMBER = """
+[[members]]
+id = "other"
+legal_name = "Other of Nowhere"
+roles = []
+administration = "@mint/issuance"
+
+"""
+
+
 def compiled(tmp_path: Path, registry: Registry, text: str, resolve=None):
     path = tmp_path / "consortium.toml"
     path.write_text(text)
@@ -58,6 +68,29 @@ def test_members_accounts_and_assets_stand_in_state(ledger) -> None:
     assert asset is not None
     assert asset.supply_cap_minor == 100_000_000
     assert asset.issuance_account == ledger.names["mint/issuance"]
+
+
+SECOND_ACCOUNT = """
+[[accounts]]
+name = "mint/board"
+member = "mint"
+keys = [{ key = "ed25519:3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c" }]
+"""
+
+
+def administration_of_mint(registry: Registry, app_state) -> bytes | None:
+    changes = genesis_changes(registry, app_state, 5, 0)
+    data = changes[ADMINISTRATIONS.prefix + b"mint"]
+    return None if data is None else ADMINISTRATIONS.codec.decode(data).account
+
+
+def test_the_first_account_listed_speaks_for_its_member_unless_another_is_named(tmp_path, registry) -> None:
+    listed = compiled(tmp_path, registry, BASE + SECOND_ACCOUNT)
+    assert administration_of_mint(registry, listed) == account_names(listed)["mint/issuance"]
+    for name in ("mint/board", "mint/issuance"):
+        text = BASE.replace('id = "mint"', f'id = "mint"\nadministration = "@{name}"') + SECOND_ACCOUNT
+        named = compiled(tmp_path, registry, text)
+        assert administration_of_mint(registry, named) == account_names(named)[name]
 
 
 def test_the_same_file_gives_the_same_records(tmp_path: Path, registry: Registry) -> None:
@@ -82,6 +115,9 @@ def test_key_names_are_resolved_by_the_caller(tmp_path: Path, registry: Registry
         ('id = "feiqian-test-1"', 'name = "x"', "unknown field `name` - at `$.chain`"),
         ("[chain]", "[weather]\nsun = 1\n[chain]", "no module is called 'weather'"),
         ('roles = ["issuer"]', 'roles = ["issuer"]\ncolour = "red"', "colour"),
+        ('roles = ["issuer"]', 'roles = ["issuer"]\nadministration = "@board"', "'@board' names no entry"),
+        ('roles = ["issuer"]', 'roles = ["issuer"]\nadministration = "board"', '"@name" of an account'),
+        ("[[accounts]]", OTHER_MEMBER + "[[accounts]]", "must be 'other'"),
         ('roles = ["issuer"]', 'roles = ["issuer"]\nlei = "529900T8BM49AURSDO54"', "no valid LEI"),
         ('roles = ["issuer"]', 'roles = ["issuer"]\nbic = "NOPE"', "no valid BIC"),
         ('member = "mint"', 'member = "mind"', "mind"),

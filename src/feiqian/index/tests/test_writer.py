@@ -59,7 +59,7 @@ def dump(engine: sa.Engine) -> dict[str, list[tuple[Any, ...]]]:
         }
 
 
-def select(engine: sa.Engine, question: sa.Select[Any]) -> list[tuple[Any, ...]]:
+def select(engine: sa.Engine, question: Any) -> list[tuple[Any, ...]]:
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(question)]
 

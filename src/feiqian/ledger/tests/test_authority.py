@@ -20,7 +20,7 @@ from feiqian.ledger.authority import (
 )
 from feiqian.ledger.context import Claim, Message
 from feiqian.ledger.members import require_member, set_member
-from feiqian.ledger.records import Member, Policy, PolicyKey, PolicyRule, RoleThreshold
+from feiqian.ledger.records import BY_GOVERNANCE, Member, Policy, PolicyKey, PolicyRule, RoleThreshold
 from feiqian.testing import Bench, key_of
 
 
@@ -165,12 +165,12 @@ def test_accounts_and_members_that_may_not_act(bench: Bench) -> None:
     by = [key_of("the owner")]
     with pytest.raises(errors.AccountUnknown):
         allow(bench, Pay(bytes(32), "CNY", 1), by=by)
-    set_frozen(bench.context(), account, True, "harbour", "lost key")
+    set_frozen(bench.context(), account, True, BY_GOVERNANCE, "lost key")
     with pytest.raises(errors.AccountFrozen):
         allow(bench, Pay(account, "CNY", 1), by=by)
     with pytest.raises(errors.AccountFrozen):
         allow(bench, Add(account), by=by)
-    set_frozen(bench.context(), account, False, "harbour", "found")
+    set_frozen(bench.context(), account, False, BY_GOVERNANCE, "found")
     member = require_member(bench.state, "harbour")
     set_member(bench.context(), "harbour", Member(member.legal_name, None, None, None, (), None, True))
     with pytest.raises(errors.MemberSuspended):

@@ -4,11 +4,12 @@ import pytest
 
 from feiqian.ledger import errors
 from feiqian.ledger.accounts import set_frozen
-from feiqian.ledger.balances import get_balance
+from feiqian.ledger.balances import balance_key, get_balance
+from feiqian.ledger.context import Event
 from feiqian.ledger.events import HoldExpired, HoldPlaced, HoldPosted, HoldVoided, Posted
-from feiqian.ledger.holds import HOLDS, ExpireHold, expire, place, post_hold, require_hold, void
+from feiqian.ledger.holds import HOLD_COUNTS, HOLDS, ExpireHold, expire, place, post_hold, require_hold, void
 from feiqian.ledger.postings import Balance, Leg, post, set_asset_frozen, set_limit
-from feiqian.ledger.records import Hold
+from feiqian.ledger.records import BY_GOVERNANCE, Hold
 from feiqian.ledger.triggers import SCHEDULED, due, remove
 from feiqian.testing import TIME_MS, Bench
 
@@ -51,9 +52,11 @@ def test_placing_reserves(bench: Holders) -> None:
     ctx = bench.context()
     hold_id = place(ctx, bench.ann, "CNY", 600, "assets", b"order 7", TIME_MS + 1_000)
     key = (TIME_MS + 1_000).to_bytes(8, "big") + bytes(8)
-    assert HOLDS.get(bench.state, hold_id) == Hold(bench.ann, "CNY", 600, "assets", b"order 7", TIME_MS + 1_000, key)
+    assert HOLDS.get(bench.state, hold_id) == Hold(
+        bench.ann, None, "CNY", 600, "assets", b"order 7", TIME_MS + 1_000, key
+    )
     assert get_balance(bench.state, bench.ann, "CNY") == Balance(1_000, 600, 0, False, False)
-    assert ctx.events == [HoldPlaced(hold_id, bench.ann, "CNY", 600, "assets", b"order 7", TIME_MS + 1_000)]
+    assert ctx.events == [HoldPlaced(hold_id, bench.ann, None, "CNY", 600, "assets", b"order 7", TIME_MS + 1_000)]
     with pytest.raises(errors.InsufficientAvailable):
         post(bench.context(), (Leg(bench.ann, "CNY", -401), Leg(bench.bob, "CNY", 401)))
     with pytest.raises(errors.InsufficientAvailable, match=r"hold of 401 .* which has 400 free"):
@@ -81,11 +84,11 @@ def test_posting_in_part_then_the_rest(bench: Holders) -> None:
     assert require_hold(bench.state, hold_id).amount_minor == 350
     assert ctx.events == [
         Posted((Leg(bench.ann, "CNY", -250), Leg(bench.bob, "CNY", 250))),
-        HoldPosted(hold_id, bench.ann, "CNY", 250, 0, 350),
+        HoldPosted(hold_id, bench.ann, None, "CNY", 250, 0, 350),
     ]
     ctx = pay(bench, hold_id, 350)
     assert balance(bench, bench.ann) == (400, 0)
-    assert ctx.events[1] == HoldPosted(hold_id, bench.ann, "CNY", 350, 0, 0)
+    assert ctx.events[1] == HoldPosted(hold_id, bench.ann, None, "CNY", 350, 0, 0)
     assert list(SCHEDULED.scan(bench.state)) == []
     with pytest.raises(errors.HoldUnknown, match=hold_id.hex()):
         pay(bench, hold_id, 1)
@@ -97,7 +100,7 @@ def test_posting_in_part_for_good_frees_the_rest(bench: Holders) -> None:
     hold_id = hold(bench)
     ctx = pay(bench, hold_id, 1, is_final=True)
     assert balance(bench, bench.ann) == (999, 0)
-    assert ctx.events[1] == HoldPosted(hold_id, bench.ann, "CNY", 1, 599, 0)
+    assert ctx.events[1] == HoldPosted(hold_id, bench.ann, None, "CNY", 1, 599, 0)
     assert list(HOLDS.scan(bench.state)) == []
     assert list(SCHEDULED.scan(bench.state)) == []
 
@@ -161,7 +164,7 @@ def test_frozen_accounts_place_and_post_nothing_but_void_and_expire(bench: Holde
     with pytest.raises(errors.AssetFrozenForAccount):
         pay(bench, first, 1)
     set_asset_frozen(bench.context(), bench.ann, "CNY", False)
-    set_frozen(bench.context(), bench.ann, True, "harbour", "order 9")
+    set_frozen(bench.context(), bench.ann, True, BY_GOVERNANCE, "order 9")
     with pytest.raises(errors.AccountFrozen):
         hold(bench, 1)
     with pytest.raises(errors.AccountFrozen):
@@ -177,7 +180,7 @@ def test_voiding_gives_back(bench: Holders) -> None:
     ctx = bench.context()
     void(ctx, hold_id)
     assert balance(bench, bench.ann) == (900, 0)
-    assert ctx.events == [HoldVoided(hold_id, bench.ann, "CNY", 500)]
+    assert ctx.events == [HoldVoided(hold_id, bench.ann, None, "CNY", 500)]
     assert list(HOLDS.scan(bench.state)) == []
     assert list(SCHEDULED.scan(bench.state)) == []
     with pytest.raises(errors.HoldUnknown):
@@ -198,10 +201,66 @@ def test_expiry_at_the_exact_millisecond(bench: Holders) -> None:
     remove(bench.state, key)
     ctx = bench.context()
     expire(ctx, ExpireHold(hold_id))
-    assert ctx.events == [HoldExpired(hold_id, bench.ann, "CNY", 599, "assets", b"order 7")]
+    assert ctx.events == [HoldExpired(hold_id, bench.ann, None, "CNY", 599, "assets", b"order 7")]
     assert balance(bench, bench.ann) == (999, 0)
     with pytest.raises(errors.HoldUnknown):
         pay(bench, hold_id, 1)
+
+
+def test_a_holds_beneficiary_may_read_what_becomes_of_it(bench: Holders) -> None:
+    def placed() -> tuple[bytes, list[Event]]:
+        ctx = bench.context()
+        arguments = (bench.ann, "CNY", 5, "assets", b"", TIME_MS + 1_000)
+        return place(ctx, *arguments, beneficiary=bench.bob), ctx.events
+
+    first, events = placed()
+    assert events == [HoldPlaced(first, bench.ann, bench.bob, "CNY", 5, "assets", b"", TIME_MS + 1_000)]
+    assert require_hold(bench.state, first).beneficiary == bench.bob
+    events += pay(bench, first, 2).events[1:]
+    assert require_hold(bench.state, first).beneficiary == bench.bob
+    ctx = bench.context()
+    void(ctx, first)
+    events += ctx.events
+    second, _ = placed()
+    ctx = bench.context()
+    expire(ctx, ExpireHold(second))
+    events += ctx.events
+    assert events[1:] == [
+        HoldPosted(first, bench.ann, bench.bob, "CNY", 2, 0, 3),
+        HoldVoided(first, bench.ann, bench.bob, "CNY", 3),
+        HoldExpired(second, bench.ann, bench.bob, "CNY", 5, "assets", b""),
+    ]
+    assert {event.accounts() for event in events} == {(bench.ann, bench.bob)}
+    with pytest.raises(errors.AccountUnknown):
+        place(bench.context(), bench.ann, "CNY", 5, "assets", b"", TIME_MS + 1_000, beneficiary=bytes(32))
+
+
+def test_so_many_holds_are_open_at_once(bench: Holders) -> None:
+    bench.asset("EUR", "harbour", bench.issuance)
+    bench.issue("EUR", bench.issuance, bench.ann, 1)
+    bench.issue("CNY", bench.issuance, bench.bob, 1)
+    bench.issue("CNY", bench.issuance, bench.ann, 9)
+    ids = [hold(bench, 1) for _ in range(1_000)]
+    ends = (
+        lambda: void(bench.context(), ids.pop()),
+        lambda: expire(bench.context(), ExpireHold(ids.pop())),
+        lambda: pay(bench, ids.pop(), 1),
+    )
+    for end in ends:
+        with pytest.raises(errors.TooManyHolds, match="has 1000 open holds of CNY; at most 1000"):
+            hold(bench, 1)
+        end()
+        ids.append(hold(bench, 1))
+    for account, code in ((bench.ann, "EUR"), (bench.bob, "CNY")):
+        place(bench.context(), account, code, 1, "assets", b"", TIME_MS + 1_000)
+    assert {key: count.open for key, count in HOLD_COUNTS.scan(bench.state)} == {
+        balance_key(bench.ann, "CNY"): 1_000,
+        balance_key(bench.ann, "EUR"): 1,
+        balance_key(bench.bob, "CNY"): 1,
+    }
+    for hold_id in ids:
+        void(bench.context(), hold_id)
+    assert HOLD_COUNTS.get(bench.state, balance_key(bench.ann, "CNY")) is None
 
 
 def test_a_late_hold_may_still_be_voided(bench: Holders) -> None:

@@ -10,18 +10,22 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from feiqian.core.errors import InvalidTransaction
 from feiqian.ledger import INVARIANTS
+from feiqian.ledger.accounts import ADMINISTRATIONS
 from feiqian.ledger.balances import BALANCES, balance_key, get_balance
 from feiqian.ledger.errors import DailyLimitExceeded, TransferLimitExceeded
-from feiqian.ledger.holds import HOLDS, ExpireHold, expire, place, post_hold, void
+from feiqian.ledger.holds import HOLD_COUNTS, HOLDS, ExpireHold, expire, place, post_hold, void
 from feiqian.ledger.invariants import (
     assets_sum_to_zero,
     balances_have_owners,
     balances_within_limits,
     expiries_are_scheduled,
+    holds_are_counted,
     holds_match_held,
+    members_have_administrations,
     supply_within_cap,
 )
 from feiqian.ledger.postings import Balance, Leg, post, set_limit
+from feiqian.ledger.records import Administration, HoldCount
 from feiqian.ledger.triggers import SCHEDULED, due, remove
 from feiqian.state.tables import BlockState, Overlay
 from feiqian.testing import Bench, MemoryReader
@@ -268,6 +272,19 @@ def test_invariants_see_what_was_deleted_or_never_was() -> None:
     for found in (partial, full):
         assert "issuance limit 501, cap 500" in found[0]
         assert len(found) == 1
+    counts = balance_key(ann, "CNY")
+    for wrong in (0, 2, 1_001):
+        for found in violations(
+            bench, holds_are_counted, lambda after, n=wrong: HOLD_COUNTS.put(after, counts, HoldCount(n))
+        ):
+            assert f"differ by {wrong - 1}" in found[-1]
+            assert len(found) == (1 if wrong == 2 else 2)
+    for change in (
+        lambda after: ADMINISTRATIONS.delete(after, b"harbour"),
+        lambda after: ADMINISTRATIONS.put(after, b"harbour", Administration(bytes(32))),
+    ):
+        for found in violations(bench, members_have_administrations, change):
+            assert "speaks for it" in found[0] or "spoken for by no account of its own" in found[0]
     # The trigger alone is deleted: seen over all state, and when the hold is touched.
     partial, full = violations(bench, expiries_are_scheduled, lambda after: SCHEDULED.delete(after, record.expiry_key))
     assert partial == []

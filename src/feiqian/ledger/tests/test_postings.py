@@ -20,7 +20,7 @@ from feiqian.ledger.postings import (
     set_limit,
     set_listed,
 )
-from feiqian.ledger.records import DayOutflow
+from feiqian.ledger.records import BY_GOVERNANCE, DayOutflow
 from feiqian.state.tables import Overlay
 from feiqian.testing import TIME_MS, Bench
 
@@ -153,7 +153,7 @@ def test_unknown_assets_and_accounts() -> None:
 
 def test_frozen_accounts_neither_send_nor_receive() -> None:
     ledger = funded()
-    set_frozen(ledger.context(), ledger.ann, True, "harbour", "order 7")
+    set_frozen(ledger.context(), ledger.ann, True, BY_GOVERNANCE, "order 7")
     for moves in (((ledger.ann, -5), (ledger.bob, 5)), ((ledger.issuance, -5), (ledger.ann, 5))):
         with pytest.raises(errors.AccountFrozen):
             ledger.move(*moves)

@@ -10,7 +10,18 @@ from feiqian.core.encoding import Record
 from feiqian.core.errors import InvalidTransaction, MalformedKey
 from feiqian.core.signatures import ED25519, PublicKey
 from feiqian.ledger import ERRORS, EVENTS, INVARIANTS, TABLES, TRIGGERS, errors
-from feiqian.ledger.accounts import Account, address_of, change_policy, open_account, require_account, set_frozen
+from feiqian.ledger.accounts import (
+    ADMINISTRATIONS,
+    Account,
+    address_of,
+    administration_of,
+    change_policy,
+    open_account,
+    require_account,
+    require_administration,
+    set_administration,
+    set_frozen,
+)
 from feiqian.ledger.assets import define_asset, require_asset, require_controller, require_issuer
 from feiqian.ledger.authority import ACCOUNTS, check_policy, single_key_policy
 from feiqian.ledger.balances import BALANCES, balance_key
@@ -18,6 +29,7 @@ from feiqian.ledger.events import (
     AccountFrozen,
     AccountOpened,
     AccountReleased,
+    AdministrationSet,
     AssetDefined,
     MemberAdded,
     MemberChanged,
@@ -26,7 +38,17 @@ from feiqian.ledger.events import (
 )
 from feiqian.ledger.members import MEMBERS, Member, add_member, require_active, set_member
 from feiqian.ledger.parameters import check_parameters, get_parameters, set_parameters
-from feiqian.ledger.records import Balance, Parameters, Policy, PolicyKey, PolicyRule, RoleThreshold
+from feiqian.ledger.records import (
+    BY_GOVERNANCE,
+    BY_MEMBER,
+    Administration,
+    Balance,
+    Parameters,
+    Policy,
+    PolicyKey,
+    PolicyRule,
+    RoleThreshold,
+)
 from feiqian.testing import Bench, key_of
 
 R = TypeVar("R", bound=Record)
@@ -55,6 +77,9 @@ def test_error_numbers_are_the_ones_that_were_given() -> None:
         errors.TransactionReplayed: 40,
         errors.SponsorOverLimit: 41,
         errors.NothingChanges: 49,
+        errors.NotAdministration: 50,
+        errors.NotMembersAccount: 51,
+        errors.TooManyHolds: 52,
     }
     assert {error: error.number for error in pinned} == pinned
 
@@ -72,7 +97,7 @@ def test_everything_is_declared_once() -> None:
     assert all(str(tag).startswith("ledger.") for tag in tags)
     assert len({table.name for table in TABLES}) == len(TABLES)
     assert {trigger.__struct_config__.tag for trigger in TRIGGERS} == {"ledger.ExpireHold", "ledger.ExpirePending"}
-    assert len(INVARIANTS) == 6
+    assert len(INVARIANTS) == 8
 
 
 # --- members ---
@@ -153,7 +178,8 @@ def test_an_account_is_opened_at_the_hash_of_its_creation() -> None:
     tag = hashlib.sha256(b"feiqian/account-address/v1").digest()
     assert address == hashlib.sha256(tag + tag + creation).digest()
     assert ACCOUNTS.get(bench.state, address) == Account("harbour", single_key_policy(key), None)
-    assert ctx.events == [AccountOpened(address, "harbour", single_key_policy(key))]
+    opened = AccountOpened(address, "harbour", single_key_policy(key))
+    assert ctx.events == [opened, AdministrationSet("harbour", address)]
     assert ctx.events[0].accounts() == (address,)
     assert ctx.events[0].members() == ("harbour",)
 
@@ -204,18 +230,58 @@ def test_an_account_is_frozen_and_released() -> None:
     bench.member("harbour", "bank")
     address = bench.account("harbour", "a-key-here")
     ctx = bench.context()
-    set_frozen(ctx, address, True, "harbour", "lost key")
+    set_frozen(ctx, address, True, BY_GOVERNANCE, "lost key")
     assert require_account(bench.state, address).is_frozen
     with pytest.raises(errors.NothingChanges):
-        set_frozen(bench.context(), address, True, "harbour", "again")
-    set_frozen(ctx, address, False, "harbour", "found")
+        set_frozen(bench.context(), address, True, BY_GOVERNANCE, "again")
+    set_frozen(ctx, address, False, BY_GOVERNANCE, "found")
     assert not require_account(bench.state, address).is_frozen
     with pytest.raises(errors.NothingChanges):
-        set_frozen(bench.context(), address, False, "harbour", "again")
+        set_frozen(bench.context(), address, False, BY_GOVERNANCE, "again")
     assert ctx.events == [
-        AccountFrozen(address, "harbour", "lost key"),
-        AccountReleased(address, "harbour", "found"),
+        AccountFrozen(address, BY_GOVERNANCE, "lost key"),
+        AccountReleased(address, BY_GOVERNANCE, "found"),
     ]
+
+
+def test_either_freezer_takes_the_others_freeze_over() -> None:
+    bench = Bench()
+    bench.member("harbour", "bank")
+    address = bench.account("harbour", "a-key-here")
+    set_frozen(bench.context(), address, True, BY_MEMBER, "lost key")
+    assert require_account(bench.state, address).frozen_by == "member"
+    set_frozen(bench.context(), address, True, BY_GOVERNANCE, "order 7")
+    assert require_account(bench.state, address).frozen_by == "governance"
+
+
+def test_a_members_first_account_speaks_for_it_until_another_does() -> None:
+    bench = Bench()
+    bench.member("harbour", "bank")
+    bench.member("ferry", "company")
+    assert administration_of(bench.state, "harbour") is None
+    first, second, foreign = (bench.account(*names) for names in (("harbour", "1"), ("harbour", "2"), ("ferry", "3")))
+    assert ADMINISTRATIONS.get(bench.state, b"harbour") == Administration(first)
+    assert require_administration(bench.state, first).member == "harbour"
+    for address, refusal in (
+        (bytes(32), errors.AccountUnknown),
+        (foreign, errors.NotMembersAccount),
+        (first, errors.NothingChanges),
+    ):
+        with pytest.raises(refusal):
+            set_administration(bench.context(), "harbour", address)
+    set_frozen(bench.context(), second, True, BY_MEMBER, "")
+    with pytest.raises(errors.AccountFrozen):
+        set_administration(bench.context(), "harbour", second)
+    set_frozen(bench.context(), second, False, BY_MEMBER, "")
+    ctx = bench.context()
+    set_administration(ctx, "harbour", second)
+    assert ctx.events == [AdministrationSet("harbour", second)]
+    assert (ctx.events[0].accounts(), ctx.events[0].members()) == ((second,), ("harbour",))
+    assert administration_of(bench.state, "harbour") == second
+    for address in (first, bytes(32)):
+        with pytest.raises((errors.NotAdministration, errors.AccountUnknown)):
+            require_administration(bench.state, address)
+    assert require_administration(bench.state, foreign).member == "ferry"
 
 
 # --- policies ---
@@ -284,12 +350,13 @@ def test_an_asset_is_defined() -> None:
     assert ctx.events == [AssetDefined("HARB-EUR", asset)]
     assert ctx.events[0].accounts() == (issuance,)
     assert require_controller(bench.state, "HARB-CNY", controller) == asset
-    assert require_issuer(bench.state, "HARB-CNY", controller) == asset
+    assert require_issuer(bench.state, "HARB-CNY", issuance) == asset
     with pytest.raises(errors.NotController):
         require_controller(bench.state, "HARB-CNY", issuance)
     bench.member("ferry", "company")
-    with pytest.raises(errors.NotIssuer):
-        require_issuer(bench.state, "HARB-CNY", bench.account("ferry", "ferry-main"))
+    for other in (controller, bench.account("ferry", "ferry-main")):
+        with pytest.raises(errors.NotIssuer):
+            require_issuer(bench.state, "HARB-CNY", other)
     with pytest.raises(errors.AssetUnknown):
         require_asset(bench.state, "HARB-USD")
 

@@ -10,15 +10,21 @@ class AccountsError(InvalidTransaction):
 
 
 class NotYourAccount(AccountsError):
-    """The target is another member's account, and the acting member is no governor."""
+    """The target is another member's account; only governance freezes those."""
 
     number = 1
 
 
-class FrozenByOther(AccountsError):
-    """Another member froze the account; that member or a governor releases it."""
+class FrozenByGovernance(AccountsError):
+    """Governance froze the account; governance releases it."""
 
     number = 2
 
 
-ERRORS: tuple[type[InvalidTransaction], ...] = (NotYourAccount, FrozenByOther)
+class AdministrationStays(AccountsError):
+    """The administration account is not frozen by its own word: it could not release itself."""
+
+    number = 3
+
+
+ERRORS: tuple[type[InvalidTransaction], ...] = (NotYourAccount, FrozenByGovernance, AdministrationStays)

@@ -2,28 +2,38 @@
 
 from feiqian.core.addresses import to_text
 from feiqian.ledger import approvals
-from feiqian.ledger.accounts import change_policy, open_account, require_account, set_frozen
+from feiqian.ledger.accounts import (
+    change_policy,
+    open_account,
+    require_account,
+    require_administration,
+    set_administration,
+    set_frozen,
+)
 from feiqian.ledger.assets import require_issuer
 from feiqian.ledger.context import Context
-from feiqian.ledger.members import require_active
 from feiqian.ledger.postings import set_limit
-from feiqian.modules.accounts.errors import FrozenByOther, NotYourAccount
+from feiqian.ledger.records import BY_GOVERNANCE, BY_MEMBER
+from feiqian.modules.accounts.errors import AdministrationStays, FrozenByGovernance, NotYourAccount
 from feiqian.modules.accounts.messages import (
     Approve,
     ChangePolicy,
     Open,
     Propose,
+    SetAdministration,
     SetFrozen,
     SetLimit,
     Withdraw,
 )
 
-GOVERNOR = "governor"
-
 
 def open_(ctx: Context, message: Open) -> None:
-    """Open an account of the acting account's member."""
-    open_account(ctx, require_account(ctx.state, message.account).member, message.policy, message.salt)
+    """Open an account of the acting account's member.
+
+    Raises:
+        NotAdministration: another account of the member speaks for it; and what `open_account` refuses.
+    """
+    open_account(ctx, require_administration(ctx.state, message.account).member, message.policy, message.salt)
 
 
 def change_policy_(ctx: Context, message: ChangePolicy) -> None:
@@ -31,20 +41,40 @@ def change_policy_(ctx: Context, message: ChangePolicy) -> None:
     change_policy(ctx, message.account, message.policy)
 
 
+def set_administration_(ctx: Context, message: SetAdministration) -> None:
+    """Hand the member's administration over to another of its accounts.
+
+    Raises:
+        NotAdministration: the acting account does not have it; and what `set_administration` refuses.
+    """
+    member = require_administration(ctx.state, message.account).member
+    set_administration(ctx, member, message.administration)
+
+
 def set_frozen_(ctx: Context, message: SetFrozen) -> None:
-    """Freeze or release an account of the same member, or of any as a governor."""
-    acting = require_account(ctx.state, message.account).member
+    """Freeze or release another account of the same member.
+
+    Raises:
+        NotAdministration, NotYourAccount, FrozenByGovernance, AdministrationStays: see each.
+        AccountUnknown, NothingChanges: the target.
+    """
+    acting = require_administration(ctx.state, message.account).member
     target = require_account(ctx.state, message.target)
-    is_governor = GOVERNOR in require_active(ctx.state, acting).roles
-    if target.member != acting and not is_governor:
-        raise NotYourAccount(f"account {to_text(message.target)} is {target.member!r}'s; {acting!r} is no governor")
-    if target.frozen_by not in (None, acting) and not is_governor:
-        raise FrozenByOther(f"account {to_text(message.target)} was frozen by {target.frozen_by!r}, not by {acting!r}")
-    set_frozen(ctx, message.target, message.is_frozen, acting, message.reason)
+    if target.member != acting:
+        raise NotYourAccount(f"account {to_text(message.target)} is {target.member!r}'s, not {acting!r}'s")
+    if target.frozen_by == BY_GOVERNANCE:
+        raise FrozenByGovernance(f"account {to_text(message.target)} was frozen by vote, and by vote it is released")
+    if message.target == message.account:
+        raise AdministrationStays("hand administration to another account before this one is frozen")
+    set_frozen(ctx, message.target, message.is_frozen, BY_MEMBER, message.reason)
 
 
 def set_limit_(ctx: Context, message: SetLimit) -> None:
-    """Set an account's credit limit in an asset that the acting account's member issues."""
+    """Set an account's credit limit in an asset that is issued from the acting account.
+
+    Raises:
+        AssetUnknown, NotIssuer: the asset; and what `set_limit` refuses.
+    """
     require_issuer(ctx.state, message.asset, message.account)
     set_limit(ctx, message.target, message.asset, message.limit_minor)
 
@@ -67,6 +97,7 @@ def withdraw(ctx: Context, message: Withdraw) -> None:
 HANDLERS = {
     Open: open_,
     ChangePolicy: change_policy_,
+    SetAdministration: set_administration_,
     SetFrozen: set_frozen_,
     SetLimit: set_limit_,
     Propose: propose,

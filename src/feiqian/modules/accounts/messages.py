@@ -13,7 +13,7 @@ from feiqian.ledger.records import MAX_PROPOSAL_MESSAGES, Policy
 
 
 class Open(Message, tag="accounts.Open"):
-    """Open a further account of the acting account's member. Policy, member and salt make its address."""
+    """Open a further account of the member. Policy, member and salt make its address. Sent by its administration."""
 
     account: Address
     policy: Policy
@@ -33,8 +33,18 @@ class ChangePolicy(Message, tag="accounts.ChangePolicy"):
         return (Claim(self.account),)
 
 
+class SetAdministration(Message, tag="accounts.SetAdministration"):
+    """Let another of the member's accounts speak for it from here on. Sent by the present administration account."""
+
+    account: Address
+    administration: Address
+
+    def claims(self) -> tuple[Claim, ...]:
+        return (Claim(self.account),)
+
+
 class SetFrozen(Message, tag="accounts.SetFrozen"):
-    """Freeze or release `target` in all assets, for an account of the same member or of a governor."""
+    """Freeze or release `target`, another account of the member, in all assets. Sent by its administration account."""
 
     account: Address
     target: Address
@@ -46,7 +56,7 @@ class SetFrozen(Message, tag="accounts.SetFrozen"):
 
 
 class SetLimit(Message, tag="accounts.SetLimit"):
-    """Agree how far below zero `target` may go in an asset; by an account of the asset's issuer."""
+    """Agree how far below zero `target` may go in an asset; sent by the asset's issuance account."""
 
     account: Address
     target: Address

@@ -3,10 +3,12 @@
 The entries themselves, definitions and listings stand in the ledger's events (`Posted`, `AssetDefined`, `ListingSet`).
 """
 
+from typing import Self
+
 from feiqian.core.addresses import Address
 from feiqian.core.encoding import AssetId, Hash32, PositiveMinor, TimeMs
-from feiqian.ledger.context import Event
-from feiqian.modules.assets.messages import BatchLeg, HoldReference, ReasonCode, Reference
+from feiqian.ledger.context import Event, IsOwn
+from feiqian.modules.assets.messages import BatchLeg, ReasonCode, Reference
 
 
 class Issued(Event, tag="assets.Issued"):
@@ -49,7 +51,7 @@ class Transferred(Event, tag="assets.Transferred"):
 
 
 class BatchTransferred(Event, tag="assets.BatchTransferred"):
-    """Units moved from one holder to many. Only the payer's: a payee may not read what others were paid."""
+    """Units moved from one holder to many. A payee reads its own legs and their sum, not what others were paid."""
 
     payer: Address
     asset: AssetId
@@ -57,7 +59,13 @@ class BatchTransferred(Event, tag="assets.BatchTransferred"):
     legs: tuple[BatchLeg, ...]
 
     def accounts(self) -> tuple[bytes, ...]:
-        return (self.payer,)
+        return tuple(dict.fromkeys((self.payer, *[leg.payee for leg in self.legs])))
+
+    def for_reader(self, is_own: IsOwn) -> Self:
+        if is_own(self.payer):
+            return self
+        legs = tuple([leg for leg in self.legs if is_own(leg.payee)])
+        return type(self)(self.payer, self.asset, sum([leg.amount_minor for leg in legs]), legs)
 
 
 class HoldMade(Event, tag="assets.HoldMade"):
@@ -69,7 +77,7 @@ class HoldMade(Event, tag="assets.HoldMade"):
     asset: AssetId
     amount_minor: PositiveMinor
     expires_at_ms: TimeMs
-    reference: HoldReference
+    reference: Reference
 
     def accounts(self) -> tuple[bytes, ...]:
         return (self.account, self.beneficiary)

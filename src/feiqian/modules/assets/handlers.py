@@ -9,7 +9,6 @@ from feiqian.core.addresses import to_text
 from feiqian.core.encoding import MAX_SUPPLY_MINOR
 from feiqian.core.errors import AmountOutOfRange
 from feiqian.ledger import holds
-from feiqian.ledger.accounts import require_account
 from feiqian.ledger.assets import define_asset, require_asset, require_controller
 from feiqian.ledger.context import Context, Message
 from feiqian.ledger.members import require_active
@@ -57,7 +56,7 @@ from feiqian.modules.assets.messages import (
     Transfer,
     VoidHold,
 )
-from feiqian.modules.assets.state import ISSUING_ROLES, MAX_HOLD_MS, NAME, REASONS, encode_terms, terms_of
+from feiqian.modules.assets.state import ISSUING_ROLES, MAX_HOLD_MS, NAME, REASONS
 
 
 def define(ctx: Context, message: Define) -> None:
@@ -150,12 +149,19 @@ def place_hold(ctx: Context, message: PlaceHold) -> None:
     issuance_account = require_asset(ctx.state, message.asset).issuance_account
     _refuse_issuance(message.asset, issuance_account, message.account)
     _refuse_issuance(message.asset, issuance_account, message.beneficiary)
-    require_account(ctx.state, message.beneficiary)
     latest_ms = ctx.block.time_ms + MAX_HOLD_MS
     if message.expires_at_ms > latest_ms:
         raise HoldTooLong(f"the hold would end at {message.expires_at_ms} ms; it may end by {latest_ms} (366 days)")
-    terms = encode_terms(message.beneficiary, message.reference)
-    hold_id = holds.place(ctx, message.account, message.asset, message.amount_minor, NAME, terms, message.expires_at_ms)
+    hold_id = holds.place(
+        ctx,
+        message.account,
+        message.asset,
+        message.amount_minor,
+        NAME,
+        message.reference,
+        message.expires_at_ms,
+        beneficiary=message.beneficiary,
+    )
     ctx.emit(
         HoldMade(
             hold_id,
@@ -244,13 +250,13 @@ def forced_void_hold(ctx: Context, message: ForcedVoidHold) -> None:
     require_controller(ctx.state, message.asset, message.controller)
     _check_reason(message.reason)
     holds.void(ctx, message.hold)
-    beneficiary = terms_of(hold).beneficiary
+    assert hold.beneficiary is not None, "this module places holds for a beneficiary"
     ctx.emit(
         HoldVoidForced(
             message.controller,
             message.hold,
             hold.account,
-            beneficiary,
+            hold.beneficiary,
             hold.asset,
             hold.amount_minor,
             message.reason,
@@ -313,7 +319,7 @@ def _check_reason(reason: str) -> None:
 
 def _require_hold_for(ctx: Context, hold_id: bytes, beneficiary: bytes) -> Hold:
     hold = holds.require_hold(ctx.state, hold_id, NAME)
-    if beneficiary != terms_of(hold).beneficiary:
+    if beneficiary != hold.beneficiary:
         raise NotBeneficiary(f"{to_text(beneficiary)} is not the beneficiary of the hold")
     return hold
 

@@ -9,7 +9,7 @@ from feiqian.ledger.balances import BALANCES
 from feiqian.ledger.holds import HOLDS
 from feiqian.ledger.invariants import changes
 from feiqian.modules import Invariant
-from feiqian.modules.assets.state import NAME, terms_of
+from feiqian.modules.assets.state import NAME
 from feiqian.state.tables import Overlay
 
 
@@ -41,9 +41,9 @@ def holds_have_beneficiaries(before: Overlay, after: Overlay, touched: frozenset
     for key, hold, _ in changes(HOLDS, before, after, touched):
         if hold is None or hold.controller != NAME:
             continue
-        beneficiary = terms_of(hold).beneficiary
+        beneficiary = hold.beneficiary
         asset = ASSETS.get(after, hold.asset.encode())
-        if ACCOUNTS.get(after, beneficiary) is None or beneficiary == hold.account:
+        if beneficiary is None or ACCOUNTS.get(after, beneficiary) is None or beneficiary == hold.account:
             yield f"hold {key.hex()}: its beneficiary is no other open account"
         if asset is None or asset.issuance_account in (beneficiary, hold.account):
             yield f"hold {key.hex()}: from or to an issuance account"

@@ -26,8 +26,6 @@ MAX_BATCH_LEGS = 1000
 Currency = Annotated[str, Meta(min_length=3, max_length=3, pattern=r"\A[A-Z]{3}\Z")]
 Reference = Annotated[bytes, Meta(max_length=64)]
 """The sender's own mark on a movement, such as an end-to-end id or a salted digest of one."""
-HoldReference = Annotated[bytes, Meta(max_length=32)]
-"""As `Reference`, but shorter: it shares the hold's record with the beneficiary."""
 ReasonCode = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"\A[A-Z_]+\Z")]
 """One of `state.REASONS`."""
 
@@ -128,7 +126,7 @@ class PlaceHold(Message, tag="assets.PlaceHold"):
     asset: AssetId
     amount_minor: PositiveMinor
     expires_at_ms: TimeMs
-    reference: HoldReference
+    reference: Reference
 
     def claims(self) -> tuple[Claim, ...]:
         return (Claim(self.account, self.asset, self.amount_minor),)

@@ -6,18 +6,30 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from feiqian.core.addresses import to_text
 from feiqian.core.encoding import Record
-from feiqian.ledger.accounts import open_account, require_account
+from feiqian.ledger.accounts import (
+    administration_of,
+    check_administration,
+    open_account,
+    require_account,
+    set_administration,
+    set_frozen,
+)
 from feiqian.ledger.authority import check_policy
 from feiqian.ledger.context import Context
 from feiqian.ledger.errors import MemberExists
 from feiqian.ledger.members import MEMBERS, add_member, require_member, set_member
 from feiqian.ledger.parameters import check_parameters, get_parameters, set_parameters
-from feiqian.ledger.records import Member, Parameters
+from feiqian.ledger.records import BY_GOVERNANCE, Member, Parameters
 from feiqian.ledger.upgrades import UPGRADE_KEY, UPGRADES, Upgrade, scheduled_upgrade
 from feiqian.modules.governance.errors import (
+    AdministrationUnfit,
     AlreadyLeft,
     AlreadySuspended,
+    FrozenAlready,
+    GovernorsAdministration,
+    NotFrozenByVote,
     NotSuspended,
     NoUpgradeScheduled,
     ParameterOutOfRange,
@@ -28,22 +40,21 @@ from feiqian.modules.governance.errors import (
     UpgradeAlreadyScheduled,
     UpgradeTooSoon,
     UpgradeVersionWrong,
-    VotingAccountMissing,
-    VotingAccountOfOther,
 )
 from feiqian.modules.governance.events import (
     MemberLeft,
     RulesSet,
     UpgradeCancelled,
     UpgradeScheduled,
-    VotingAccountSet,
 )
 from feiqian.modules.governance.messages import (
     AdmitMember,
     CancelUpgrade,
     ChangeMember,
+    FreezeAccount,
     Identity,
     ReinstateMember,
+    ReleaseAccount,
     RemoveMember,
     ScheduleUpgrade,
     SetParameters,
@@ -57,10 +68,8 @@ from feiqian.modules.governance.state import (
     RULES_BOUNDS,
     RULES_KEY,
     UPGRADE_NOTICE_BLOCKS,
-    VOTING_ACCOUNTS,
     Departure,
     Rules,
-    VotingAccount,
     is_governor,
 )
 from feiqian.state.tables import Overlay
@@ -91,12 +100,6 @@ def governors_in_office(ctx: Context) -> tuple[str, ...]:
         if is_governor(member):
             found.append(key.decode())
     return tuple(found)
-
-
-def set_voting_account(ctx: Context, member: str, account: bytes) -> None:
-    """Let a member propose and vote by this account from here on; that it is its own was checked."""
-    VOTING_ACCOUNTS.put(ctx.state, member.encode(), VotingAccount(account))
-    ctx.emit(VotingAccountSet(member, account))
 
 
 def set_rules(ctx: Context, rules: Rules) -> None:
@@ -133,8 +136,7 @@ def _check_admit(ctx: Context, action: AdmitMember) -> None:
 
 def _admit(ctx: Context, action: AdmitMember) -> None:
     add_member(ctx, action.member, _record(action.identity, is_suspended=False))
-    account = open_account(ctx, action.member, action.policy, action.salt)
-    set_voting_account(ctx, action.member, account)
+    open_account(ctx, action.member, action.policy, action.salt)
 
 
 def _check_remove(ctx: Context, action: RemoveMember) -> None:
@@ -144,7 +146,6 @@ def _check_remove(ctx: Context, action: RemoveMember) -> None:
 def _remove(ctx: Context, action: RemoveMember) -> None:
     member = require_member(ctx.state, action.member)
     set_member(ctx, action.member, msgspec.structs.replace(member, roles=(), is_suspended=True))
-    VOTING_ACCOUNTS.delete(ctx.state, action.member.encode())
     DEPARTURES.put(ctx.state, action.member.encode(), Departure(ctx.block.time_ms, ctx.block.height))
     ctx.emit(MemberLeft(action.member))
 
@@ -162,8 +163,11 @@ def _suspend(ctx: Context, action: SuspendMember) -> None:
 
 
 def _check_reinstate(ctx: Context, action: ReinstateMember) -> None:
-    if not _require_present(ctx, action.member).is_suspended:
+    member = _require_present(ctx, action.member)
+    if not member.is_suspended:
         raise NotSuspended(f"member {action.member!r} is not suspended")
+    if GOVERNOR in member.roles:
+        _check_may_vote(ctx, action.member, administration_of(ctx.state, action.member))
 
 
 def _reinstate(ctx: Context, action: ReinstateMember) -> None:
@@ -174,21 +178,44 @@ def _reinstate(ctx: Context, action: ReinstateMember) -> None:
 def _check_change(ctx: Context, action: ChangeMember) -> None:
     former = _require_present(ctx, action.member)
     _check_roles(action.identity)
-    if action.voting_account is not None:
-        owner = require_account(ctx.state, action.voting_account).member
-        if owner != action.member:
-            raise VotingAccountOfOther(f"the voting account is {owner!r}'s; it must be {action.member!r}'s")
-    elif GOVERNOR in action.identity.roles and VOTING_ACCOUNTS.get(ctx.state, action.member.encode()) is None:
-        raise VotingAccountMissing(f"member {action.member!r} has no voting account; name one to make it a governor")
-    if GOVERNOR not in action.identity.roles:
+    administration = administration_of(ctx.state, action.member)
+    if action.administration is not None and action.administration != administration:
+        check_administration(ctx.state, action.member, action.administration)
+        administration = action.administration
+    if GOVERNOR in action.identity.roles:
+        _check_may_vote(ctx, action.member, administration)
+    else:
         _check_without(ctx, action.member, former)
 
 
 def _change(ctx: Context, action: ChangeMember) -> None:
     former = require_member(ctx.state, action.member)
     set_member(ctx, action.member, _record(action.identity, is_suspended=former.is_suspended))
-    if action.voting_account is not None:
-        set_voting_account(ctx, action.member, action.voting_account)
+    if action.administration is not None and action.administration != administration_of(ctx.state, action.member):
+        set_administration(ctx, action.member, action.administration)
+
+
+def _check_freeze(ctx: Context, action: FreezeAccount) -> None:
+    account = require_account(ctx.state, action.account)
+    if account.frozen_by == BY_GOVERNANCE:
+        raise FrozenAlready(f"account {to_text(action.account)} was frozen by vote before")
+    is_administration = administration_of(ctx.state, account.member) == action.account
+    if is_administration and is_governor(require_member(ctx.state, account.member)):
+        raise GovernorsAdministration(f"governor {account.member!r} votes by this account; suspend the member instead")
+
+
+def _freeze(ctx: Context, action: FreezeAccount) -> None:
+    set_frozen(ctx, action.account, True, BY_GOVERNANCE, action.reason)
+
+
+def _check_release(ctx: Context, action: ReleaseAccount) -> None:
+    frozen_by = require_account(ctx.state, action.account).frozen_by
+    if frozen_by != BY_GOVERNANCE:
+        raise NotFrozenByVote(f"account {to_text(action.account)} is frozen by {frozen_by or 'nobody'}, not by vote")
+
+
+def _release(ctx: Context, action: ReleaseAccount) -> None:
+    set_frozen(ctx, action.account, False, BY_GOVERNANCE, action.reason)
 
 
 def _check_set(ctx: Context, action: SetParameters) -> None:
@@ -260,6 +287,8 @@ _ACTIONS: Mapping[type[Record], _Steps] = {
     SuspendMember: _Steps(_check_suspend, _suspend),
     ReinstateMember: _Steps(_check_reinstate, _reinstate),
     ChangeMember: _Steps(_check_change, _change),
+    FreezeAccount: _Steps(_check_freeze, _freeze),
+    ReleaseAccount: _Steps(_check_release, _release),
     SetParameters: _Steps(_check_set, _set),
     ScheduleUpgrade: _Steps(_check_schedule, _schedule),
     CancelUpgrade: _Steps(_check_cancel, _cancel),
@@ -283,6 +312,13 @@ def _require_present(ctx: Context, member_id: str) -> Member:
     if DEPARTURES.get(ctx.state, member_id.encode()) is not None:
         raise AlreadyLeft(f"member {member_id!r} has left, for good")
     return member
+
+
+def _check_may_vote(ctx: Context, member_id: str, administration: bytes | None) -> None:
+    """Refuse to bring a governor into office that could not vote."""
+    if administration is None or require_account(ctx.state, administration).is_frozen:
+        what = "none" if administration is None else "a frozen one"
+        raise AdministrationUnfit(f"governor {member_id!r} votes by its administration account, and has {what}")
 
 
 def _check_without(ctx: Context, member_id: str, member: Member) -> None:

@@ -15,12 +15,6 @@ class NotGovernor(GovernanceError):
     number = 1
 
 
-class NotVotingAccount(GovernanceError):
-    """A member proposes and votes by its voting account only: accounts that it opened for customers have no say."""
-
-    number = 2
-
-
 class ProposalUnknown(GovernanceError):
     """No proposal has this id."""
 
@@ -75,16 +69,10 @@ class TooFewGovernors(GovernanceError):
     number = 11
 
 
-class VotingAccountMissing(GovernanceError):
-    """A governor has a voting account."""
+class AdministrationUnfit(GovernanceError):
+    """A governor has an administration account that is not frozen: by it alone it proposes and votes."""
 
     number = 12
-
-
-class VotingAccountOfOther(GovernanceError):
-    """A member's voting account is one of its own."""
-
-    number = 13
 
 
 class ParameterUnknown(GovernanceError):
@@ -141,9 +129,26 @@ class GenesisIncomplete(GovernanceError):
     number = 22
 
 
+class FrozenAlready(GovernanceError):
+    """Governance has frozen the account already."""
+
+    number = 23
+
+
+class NotFrozenByVote(GovernanceError):
+    """Governance releases what it froze; its own member releases what that member froze."""
+
+    number = 24
+
+
+class GovernorsAdministration(GovernanceError):
+    """A governor in office keeps the account that it votes by; suspend the member instead."""
+
+    number = 25
+
+
 ERRORS: tuple[type[GovernanceError], ...] = (
     NotGovernor,
-    NotVotingAccount,
     ProposalUnknown,
     ProposalClosed,
     AlreadyVoted,
@@ -153,8 +158,7 @@ ERRORS: tuple[type[GovernanceError], ...] = (
     AlreadySuspended,
     NotSuspended,
     TooFewGovernors,
-    VotingAccountMissing,
-    VotingAccountOfOther,
+    AdministrationUnfit,
     ParameterUnknown,
     ParametersOutOfOrder,
     ParameterOutOfRange,
@@ -164,4 +168,7 @@ ERRORS: tuple[type[GovernanceError], ...] = (
     NoUpgradeScheduled,
     RolesOutOfOrder,
     GenesisIncomplete,
+    FrozenAlready,
+    NotFrozenByVote,
+    GovernorsAdministration,
 )

@@ -3,7 +3,6 @@
 What an action does to members, accounts and parameters stands in the ledger's own events, which follow.
 """
 
-from feiqian.core.addresses import Address
 from feiqian.core.encoding import Hash32, Height, MemberId, ShortText, TimeMs, Uint16, Uint32
 from feiqian.ledger.context import Event
 from feiqian.modules.governance.messages import Action
@@ -88,19 +87,6 @@ class MemberLeft(Event, tag="governance.MemberLeft"):
         return (self.member,)
 
 
-class VotingAccountSet(Event, tag="governance.VotingAccountSet"):
-    """A member proposes and votes by this account from here on."""
-
-    member: MemberId
-    account: Address
-
-    def accounts(self) -> tuple[bytes, ...]:
-        return (self.account,)
-
-    def members(self) -> tuple[str, ...]:
-        return (self.member,)
-
-
 class RulesSet(Event, tag="governance.RulesSet"):
     """So many governors must approve, within so many days, from here on."""
 
@@ -130,7 +116,6 @@ EVENTS: tuple[type[Event], ...] = (
     ProposalWithdrawn,
     ProposalExpired,
     MemberLeft,
-    VotingAccountSet,
     RulesSet,
     UpgradeScheduled,
     UpgradeCancelled,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from feiqian.core.encoding import Hash32, encode
-from feiqian.ledger.accounts import require_account
+from feiqian.ledger.accounts import require_administration
 from feiqian.ledger.context import Context, Message, Trigger
 from feiqian.ledger.members import require_active
 from feiqian.ledger.records import DAY_MS
@@ -16,7 +16,6 @@ from feiqian.modules.governance.errors import (
     AlreadyVoted,
     NotGovernor,
     NotProposer,
-    NotVotingAccount,
     ProposalClosed,
     ProposalUnknown,
 )
@@ -37,7 +36,6 @@ from feiqian.modules.governance.state import (
     MAX_ACTION_BYTES,
     PROPOSALS,
     REJECTED,
-    VOTING_ACCOUNTS,
     WITHDRAWN,
     Ballot,
     Decision,
@@ -65,7 +63,7 @@ def propose(ctx: Context, message: Propose) -> None:
     """Open a proposal with its proposer's approval, and carry it out at once where that one suffices.
 
     Raises:
-        NotVotingAccount, NotGovernor, ActionTooLarge: see each.
+        NotAdministration, NotGovernor, ActionTooLarge: see each.
         InvalidTransaction: the rule that the action would break as things stand.
     """
     member = _require_governor(ctx, message.account)
@@ -96,7 +94,7 @@ def vote(ctx: Context, message: Vote) -> None:
     """Count one governor's vote; the deciding one carries the action out, or is refused with what stands against it.
 
     Raises:
-        NotVotingAccount, NotGovernor, ProposalUnknown, ProposalClosed, AlreadyVoted: see each.
+        NotAdministration, NotGovernor, ProposalUnknown, ProposalClosed, AlreadyVoted: see each.
         InvalidTransaction: the vote decides, and the action breaks this rule; the vote may be sent again later.
     """
     member = _require_governor(ctx, message.account)
@@ -114,9 +112,9 @@ def withdraw(ctx: Context, message: Withdraw) -> None:
     """Take a proposal back.
 
     Raises:
-        NotVotingAccount, ProposalUnknown, ProposalClosed, NotProposer: see each.
+        NotAdministration, ProposalUnknown, ProposalClosed, NotProposer: see each.
     """
-    member = _require_voting_account(ctx, message.account)
+    member = _require_member(ctx, message.account)
     proposal = _require_open(ctx, message.proposal)
     if proposal.proposer != member:
         raise NotProposer(f"the proposal is {proposal.proposer!r}'s, not {member!r}'s")
@@ -144,18 +142,15 @@ HANDLERS: Mapping[type[Message], Handler] = {Propose: propose, Vote: vote, Withd
 TRIGGERS: Mapping[type[Trigger], Handler] = {ExpireProposal: expire}
 
 
-def _require_voting_account(ctx: Context, account: bytes) -> str:
-    """Return the member whose voting account this is."""
-    member = require_account(ctx.state, account).member
+def _require_member(ctx: Context, account: bytes) -> str:
+    """Return the active member whose administration account this is."""
+    member = require_administration(ctx.state, account).member
     require_active(ctx.state, member)
-    voting_account = VOTING_ACCOUNTS.get(ctx.state, member.encode())
-    if voting_account is None or voting_account.account != account:
-        raise NotVotingAccount(f"member {member!r} does not vote by this account")
     return member
 
 
 def _require_governor(ctx: Context, account: bytes) -> str:
-    member = _require_voting_account(ctx, account)
+    member = _require_member(ctx, account)
     if GOVERNOR not in require_active(ctx.state, member).roles:
         raise NotGovernor(f"member {member!r} has no role {GOVERNOR!r}")
     return member

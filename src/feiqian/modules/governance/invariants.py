@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from feiqian.ledger.accounts import ACCOUNTS
+from feiqian.ledger.accounts import ACCOUNTS, ADMINISTRATIONS, administration_of
 from feiqian.ledger.invariants import changes
 from feiqian.ledger.members import MEMBERS
 from feiqian.ledger.triggers import SCHEDULED
@@ -13,7 +13,6 @@ from feiqian.modules.governance.state import (
     PROPOSALS,
     RULES,
     RULES_KEY,
-    VOTING_ACCOUNTS,
     governors,
     is_governor,
 )
@@ -23,9 +22,9 @@ PROPOSAL_ID_BYTES = 32
 
 
 def governors_suffice(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
-    """As many governors are in office as approvals are needed, at least one, each with a voting account of its own."""
+    """As many governors are in office as approvals are needed, at least one, each with an account that may vote."""
     if touched is not None and not any(
-        key.startswith((MEMBERS.prefix, RULES.prefix, VOTING_ACCOUNTS.prefix)) for key in touched
+        key.startswith((MEMBERS.prefix, RULES.prefix, ADMINISTRATIONS.prefix, ACCOUNTS.prefix)) for key in touched
     ):
         return
     rules = RULES.get(after, RULES_KEY)
@@ -37,10 +36,10 @@ def governors_suffice(before: Overlay, after: Overlay, touched: frozenset[bytes]
     if not 1 <= rules.approvals_needed <= len(in_office) or rules.voting_days < 1:
         yield f"{rules.approvals_needed} approvals needed of {len(in_office)} governors in {rules.voting_days} days"
     for member in in_office:
-        voting_account = VOTING_ACCOUNTS.get(after, member.encode())
-        account = None if voting_account is None else ACCOUNTS.get(after, voting_account.account)
-        if account is None or account.member != member:
-            yield f"governor {member!r} has no voting account of its own"
+        address = administration_of(after, member)
+        account = None if address is None else ACCOUNTS.get(after, address)
+        if account is None or account.is_frozen:
+            yield f"governor {member!r} has no administration account that may vote"
 
 
 def departed_stay_out(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:

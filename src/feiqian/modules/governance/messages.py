@@ -31,7 +31,7 @@ class Identity(Record):
 
 
 class AdmitMember(Record, tag="governance.AdmitMember"):
-    """Register a member and open its first account, which becomes its voting account."""
+    """Register a member and open its first account, which becomes its administration account."""
 
     member: MemberId
     identity: Identity
@@ -58,11 +58,25 @@ class ReinstateMember(Record, tag="governance.ReinstateMember"):
 
 
 class ChangeMember(Record, tag="governance.ChangeMember"):
-    """Give a member a new identity as a whole and, where not None, another of its accounts to vote by."""
+    """Give a member a new identity as a whole and, where not None, the one of its accounts that is to speak for it."""
 
     member: MemberId
     identity: Identity
-    voting_account: Address | None
+    administration: Address | None
+
+
+class FreezeAccount(Record, tag="governance.FreezeAccount"):
+    """Stop an account in all assets, whoever's it is: it neither acts nor sends nor receives."""
+
+    account: Address
+    reason: ShortText
+
+
+class ReleaseAccount(Record, tag="governance.ReleaseAccount"):
+    """End a freeze that governance made."""
+
+    account: Address
+    reason: ShortText
 
 
 class ParameterChange(Record):
@@ -95,6 +109,8 @@ Action = (
     | SuspendMember
     | ReinstateMember
     | ChangeMember
+    | FreezeAccount
+    | ReleaseAccount
     | SetParameters
     | ScheduleUpgrade
     | CancelUpgrade
@@ -102,7 +118,7 @@ Action = (
 
 
 class Propose(Message, tag="governance.Propose"):
-    """Put an action to the vote; the proposer's member approves it by proposing. Sent by a voting account."""
+    """Put an action to the vote; the proposer's member approves it by proposing. Sent by its administration account."""
 
     account: Address
     action: Action
@@ -113,7 +129,7 @@ class Propose(Message, tag="governance.Propose"):
 
 
 class Vote(Message, tag="governance.Vote"):
-    """Approve or reject an open proposal, once. Sent by a voting account."""
+    """Approve or reject an open proposal, once. Sent by a governor's administration account."""
 
     account: Address
     proposal: Hash32
@@ -124,7 +140,7 @@ class Vote(Message, tag="governance.Vote"):
 
 
 class Withdraw(Message, tag="governance.Withdraw"):
-    """Take an open proposal back. Sent by the voting account of the member that made it."""
+    """Take an open proposal back. Sent by the administration account of the member that made it."""
 
     account: Address
     proposal: Hash32

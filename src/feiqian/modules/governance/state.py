@@ -1,4 +1,4 @@
-"""What governance keeps: proposals and ballots for good, who votes by which account, its rules, what may be set."""
+"""What governance keeps: proposals and ballots for good, who left, its rules, what may be set."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated
@@ -69,12 +69,6 @@ class Rules(Record):
     voting_days: Uint16
 
 
-class VotingAccount(Record):
-    """The one account by which a member proposes and votes."""
-
-    account: Address
-
-
 class Departure(Record):
     """A member that left, and when."""
 
@@ -91,13 +85,10 @@ BALLOTS: Table[Ballot] = Table("governance.ballots", Ballot)
 RULES: Table[Rules] = Table("governance.rules", Rules)
 """Key: `current`. Absent on a ledger without governors, which nobody can change."""
 
-VOTING_ACCOUNTS: Table[VotingAccount] = Table("governance.voting_accounts", VotingAccount)
-"""Key: member id."""
-
 DEPARTURES: Table[Departure] = Table("governance.departures", Departure)
 """Key: member id."""
 
-TABLES: tuple[Table, ...] = (PROPOSALS, BALLOTS, RULES, VOTING_ACCOUNTS, DEPARTURES)
+TABLES: tuple[Table, ...] = (PROPOSALS, BALLOTS, RULES, DEPARTURES)
 RULES_KEY = b"current"
 
 LEDGER_BOUNDS: Mapping[str, tuple[int, int]] = {

@@ -355,7 +355,9 @@ def test_a_full_disk_stops_the_node_before_it_acknowledges(ledger: SampleLedger,
     store.close()
     node = start(ledger)
     # Writes beyond this size fail as they do on a full disk; what is on it already may still be written.
-    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (data.stat().st_size, resource.RLIM_INFINITY))
+    resource.prlimit(
+        node.helper("feiqian.node.committer"), resource.RLIMIT_FSIZE, (data.stat().st_size, resource.RLIM_INFINITY)
+    )
     orders = [ledger.issue("treasury", 10, reference=bytes(64)) for _ in range(500)]
     acknowledged: list[bytes] = []
     with node.connect() as channel:
@@ -380,11 +382,14 @@ def test_a_full_disk_stops_the_node_before_it_acknowledges(ledger: SampleLedger,
         await_transactions(channel, *orders)
 
 
-def test_when_a_process_that_verifies_dies_the_node_stops_with_a_fault(ledger: SampleLedger, start: StartNode) -> None:
+@pytest.mark.parametrize("module", ["feiqian.node.committer", "feiqian.node.verifier"])
+def test_when_a_helper_process_dies_the_node_stops_with_a_fault(
+    ledger: SampleLedger, start: StartNode, module: str
+) -> None:
     node = start(ledger)
     with node.connect() as channel:
-        workers = [name for name in channel.metrics() if name.startswith('feiqian_rss_anon_bytes{process="verifier-')]
-        assert len(workers) == 2
-        os.kill(int(workers[0].partition("verifier-")[2].rstrip('"}')), signal.SIGKILL)
+        assert channel.status().is_ready
+        os.kill(node.helper(module), signal.SIGKILL)
         assert channel.read() is None
     assert node.await_exit() == 3
+    assert "has died" in node.log_text()

@@ -5,7 +5,7 @@ modules, messages and tables are found through the registry, and a test fails wh
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ class Simulation:
     `rules`: for each of its messages how to draw it, who must sign, and what it does to the model.
     `triggers`: what each of its triggers does to the model. `records`: what each of its tables must hold.
     `genesis`: its section of the consortium file; `found` writes what that means into the model.
+    `opening`: messages that every run starts with, so that there is something to move; none may be refused.
     `story`: transactions for the golden blocks, each message once done and once refused at least.
     """
 
@@ -32,6 +33,7 @@ class Simulation:
     records: Mapping[str, Callable[[Model], Records]] = field(default_factory=dict)
     genesis: Any = None
     found: Callable[[Model, Mapping[str, bytes]], None] | None = None
+    opening: Callable[[Mapping[str, bytes]], Sequence[Message]] | None = None
     story: Callable[[Any], None] | None = None
 
 

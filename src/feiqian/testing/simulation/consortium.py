@@ -123,6 +123,7 @@ def found(model: Model) -> dict[str, bytes]:
         policy = _policy(plan)
         names[name] = reference.address(plan.member, policy, reference.genesis_salt(name))
         model.accounts[names[name]] = AccountFacts(plan.member, policy, None)
+        model.administrations.setdefault(plan.member, names[name])
     return names
 
 

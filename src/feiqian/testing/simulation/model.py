@@ -18,6 +18,7 @@ from feiqian.testing.simulation import reference
 
 MAX_MINOR = 2**62
 DAY_MS = 24 * 60 * 60 * 1000
+MAX_OPEN_HOLDS = 1_000
 
 Claims = tuple[tuple[bytes, str | None, int | None], ...]
 Legs = Sequence[tuple[bytes, str, int]]
@@ -62,6 +63,7 @@ class HoldFacts(NamedTuple):
     """A hold as the model keeps it; `trigger` is (due, sequence)."""
 
     account: bytes
+    beneficiary: bytes | None
     asset: str
     amount: int
     controller: str
@@ -101,6 +103,7 @@ class Model:
     def __init__(self) -> None:
         self.members: dict[str, MemberFacts] = {}
         self.accounts: dict[bytes, AccountFacts] = {}
+        self.administrations: dict[str, bytes] = {}
         self.assets: dict[str, Asset] = {}
         self.balances: dict[tuple[bytes, str], BalanceFacts] = {}
         self.outflows: dict[tuple[bytes, str], tuple[int, int]] = {}
@@ -144,6 +147,10 @@ class Model:
         self.balances[account, asset] = self.balance(account, asset)._replace(**changes)
 
 
+MEANINGS: dict[bytes, Message | Refusal] = {}
+"""What each proposed message's bytes decode to, or are refused with: written when they are made, never by decoding."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """How one message takes part: `draw` makes a random one, `claims` says who must sign, `apply` what it does.
@@ -163,7 +170,6 @@ class Run:
 
     model: Model
     rules: Mapping[type[Message], Rule]
-    meanings: Mapping[bytes, Message | Refusal]
     time_ms: int
     height: int
     origin: bytes
@@ -260,7 +266,23 @@ def open_account(model: Model, member: str, policy: Policy, salt: bytes) -> byte
     address = reference.address(member, policy, salt)
     refuse(address in model.accounts, "ledger", 6)
     model.accounts[address] = AccountFacts(member, policy, None)
+    model.administrations.setdefault(member, address)
     return address
+
+
+def administered_by(model: Model, address: bytes) -> str:
+    """Return the member for which the account at `address` speaks."""
+    member = account_of(model, address).member
+    refuse(model.administrations[member] != address, "ledger", 50)
+    return member
+
+
+def check_administration(model: Model, member: str, address: bytes) -> None:
+    """Refuse an account that cannot take over speaking for the member."""
+    account = account_of(model, address)
+    refuse(account.member != member, "ledger", 51)
+    refuse(account.frozen_by is not None, "ledger", 7)
+    refuse(model.administrations[member] == address, "ledger", 49)
 
 
 # --- authority ---
@@ -269,7 +291,7 @@ def open_account(model: Model, member: str, policy: Policy, salt: bytes) -> byte
 def deciding_roles(policy: Policy, tag: str, is_contribution: bool, asset: str | None, amount: int | None):
     """Return {role: weight needed} of the first rule that speaks of this, None where no rule does."""
     for rule in policy.rules:
-        names = [tag] if is_contribution else [tag, tag.split(".")[0] + ".*", "*"]
+        names = [tag] if is_contribution else [tag, tag.split(".", maxsplit=1)[0] + ".*", "*"]
         is_of_kind = any(kind in names for kind in rule.kinds)
         is_of_asset = rule.asset is None or rule.asset == asset
         is_small = rule.up_to_minor is None or (amount is not None and amount <= rule.up_to_minor)
@@ -373,22 +395,40 @@ def _limited(run: Run, legs: Legs, codes: list[str], nets: dict[str, dict[bytes,
 
 
 def place_hold(
-    run: Run, account: bytes, asset: str, amount: int, controller: str, terms: bytes, expires_at_ms: int
+    run: Run,
+    account: bytes,
+    beneficiary: bytes | None,
+    asset: str,
+    amount: int,
+    controller: str,
+    reference_: bytes,
+    expires_at_ms: int,
 ) -> bytes:
     """Reserve part of what is free and return the hold's id."""
     model = run.model
     refuse(not run.time_ms < expires_at_ms <= 2**53, "ledger", 36)
     asset_of(model, asset)
     refuse(account_of(model, account).frozen_by is not None, "ledger", 7)
+    if beneficiary is not None:
+        account_of(model, beneficiary)
     balance = model.balance(account, asset)
     refuse(balance.is_frozen, "ledger", 22)
+    refuse(open_holds(model).get((account, asset), 0) >= MAX_OPEN_HOLDS, "ledger", 52)
     refuse(balance.held + amount > MAX_MINOR, "ledger", 20)
     refuse(amount > model.free(account, asset), "ledger", 19)
     hold = run.new_id()
     trigger = run.schedule(expires_at_ms, ExpireHold(hold))
     model.set_balance(account, asset, held=balance.held + amount)
-    model.holds[hold] = HoldFacts(account, asset, amount, controller, terms, expires_at_ms, trigger)
+    model.holds[hold] = HoldFacts(account, beneficiary, asset, amount, controller, reference_, expires_at_ms, trigger)
     return hold
+
+
+def open_holds(model: Model) -> dict[tuple[bytes, str], int]:
+    """Count the open holds of each (account, asset)."""
+    counts: dict[tuple[bytes, str], int] = {}
+    for facts in model.holds.values():
+        counts[facts.account, facts.asset] = counts.get((facts.account, facts.asset), 0) + 1
+    return counts
 
 
 def hold_of(model: Model, hold: bytes, controller: str) -> HoldFacts:
@@ -448,7 +488,7 @@ def decoded(run: Run, messages: Sequence[bytes]) -> list[Message]:
     """Return what drawn bytes mean, or raise what they must be refused with."""
     found: list[Message] = []
     for data in messages:
-        meaning = run.meanings[data]
+        meaning = MEANINGS[data]
         if isinstance(meaning, Refusal):
             raise Refusal(meaning.codespace, meaning.number)
         found.append(meaning)
@@ -478,9 +518,7 @@ def run_if_met(run: Run, pending: bytes) -> None:
     if not is_met(run, facts):
         return
     close_pending(run, pending)
-    nested = Run(
-        run.model, run.rules, run.meanings, run.time_ms, run.height, origin=pending, signers=frozenset(facts.keys)
-    )
+    nested = Run(run.model, run.rules, run.time_ms, run.height, origin=pending, signers=frozenset(facts.keys))
     nested.atomically(decoded(run, facts.messages))
 
 
@@ -510,9 +548,7 @@ def charge(model: Model, sponsor: str, size_bytes: int, work: int, height: int, 
     before = model.usage.get(sponsor, UsageFacts(height, 0, 0, day, 0, 0))
     block_bytes, block_work = before[1:3] if before.height == height else (0, 0)
     day_bytes, day_work = before[4:6] if before.day == day else (0, 0)
-    used = UsageFacts(
-        height, block_bytes + size_bytes, block_work + work, day, day_bytes + size_bytes, day_work + work
-    )
+    used = UsageFacts(height, block_bytes + size_bytes, block_work + work, day, day_bytes + size_bytes, day_work + work)
     if is_checked:
         limits = model.parameters
         refuse(used.block_bytes > limits["sponsor_block_bytes"], "ledger", 41)
@@ -548,5 +584,7 @@ def _enough(policy: Policy, needed: dict[str, int] | None) -> Iterator[PublicKey
 
 
 def encoded(message: Message) -> bytes:
-    """Return a message as proposals carry it."""
-    return encode(message)
+    """Return a message as proposals carry it, and remember what these bytes mean."""
+    data = encode(message)
+    MEANINGS[data] = message
+    return data

@@ -6,9 +6,11 @@ from feiqian.core.encoding import Record, encode
 from feiqian.execution.tables import ResultsRoot
 from feiqian.ledger.records import (
     Account,
+    Administration,
     Balance,
     DayOutflow,
     Hold,
+    HoldCount,
     Member,
     Parameters,
     Pending,
@@ -18,7 +20,7 @@ from feiqian.ledger.records import (
     Usage,
 )
 from feiqian.state.replay import ReplayDigest
-from feiqian.testing.simulation.model import Model
+from feiqian.testing.simulation.model import Model, open_holds
 
 Records = dict[bytes, Record]
 
@@ -52,7 +54,15 @@ def _outflows(model: Model) -> Records:
 
 
 def _holds(model: Model) -> Records:
-    return {key: Hold(*facts[:6], trigger_key(facts.trigger)) for key, facts in model.holds.items()}
+    return {key: Hold(*facts[:7], trigger_key(facts.trigger)) for key, facts in model.holds.items()}
+
+
+def _hold_counts(model: Model) -> Records:
+    return {account + asset.encode(): HoldCount(count) for (account, asset), count in open_holds(model).items()}
+
+
+def _administrations(model: Model) -> Records:
+    return {member.encode(): Administration(account) for member, account in model.administrations.items()}
 
 
 def _pending(model: Model) -> Records:
@@ -95,10 +105,12 @@ def _replay(model: Model) -> Records:
 LEDGER_RECORDS: Mapping[str, Callable[[Model], Records]] = {
     "ledger.members": _members,
     "ledger.accounts": _accounts,
+    "ledger.administrations": _administrations,
     "ledger.assets": _assets,
     "ledger.balances": _balances,
     "ledger.outflows": _outflows,
     "ledger.holds": _holds,
+    "ledger.hold_counts": _hold_counts,
     "ledger.pending": _pending,
     "ledger.triggers": _triggers,
     "ledger.trigger_sequence": _sequence,

@@ -5,6 +5,7 @@ Nothing here calls the code under test but its encoding, which is MessagePack.
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -59,13 +60,15 @@ def results_root(results: Mapping[bytes, bytes]) -> bytes:
 def state_root(records: Mapping[bytes, bytes], plain_tables: Iterable[str]) -> bytes:
     """Return the root of all state: full key → record; plain tables as they are, others by tagged digests."""
     plain = {name.encode() for name in plain_tables}
-    leaves = []
-    for key, record in records.items():
-        is_plain = key.partition(b"/")[0] in plain
-        leaf_key = key if is_plain else tagged("feiqian/state-key/v1", key)
-        leaf_value = record if is_plain else tagged("feiqian/state-value/v1", record)
-        leaves.append((_sha(leaf_key), _sha(leaf_value)))
+    leaves = [_leaf(key, record, key.partition(b"/")[0] in plain) for key, record in records.items()]
     return _root(leaves, 0)
+
+
+@lru_cache(maxsize=20_000)
+def _leaf(key: bytes, record: bytes, is_plain: bool) -> tuple[bytes, bytes]:
+    leaf_key = key if is_plain else tagged("feiqian/state-key/v1", key)
+    leaf_value = record if is_plain else tagged("feiqian/state-value/v1", record)
+    return _sha(leaf_key), _sha(leaf_value)
 
 
 def _root(leaves: list[tuple[bytes, bytes]], depth: int) -> bytes:

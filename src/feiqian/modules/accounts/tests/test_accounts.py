@@ -12,7 +12,14 @@ from feiqian.core.encoding import MAX_RECORD_BYTES, PositiveMinor, encode
 from feiqian.core.errors import InvalidTransaction, Undecodable
 from feiqian.core.signatures import SM2, PublicKey
 from feiqian.ledger import approvals, errors
-from feiqian.ledger.accounts import Account, address_of, change_policy, require_account, set_frozen
+from feiqian.ledger.accounts import (
+    Account,
+    address_of,
+    administration_of,
+    change_policy,
+    require_account,
+    set_frozen,
+)
 from feiqian.ledger.approvals import (
     MAX_PROPOSAL_ACCOUNTS,
     MAX_PROPOSAL_BYTES,
@@ -29,6 +36,7 @@ from feiqian.ledger.events import (
     AccountFrozen,
     AccountOpened,
     AccountReleased,
+    AdministrationSet,
     Approved,
     LimitSet,
     PendingExecuted,
@@ -41,15 +49,25 @@ from feiqian.ledger.events import (
 )
 from feiqian.ledger.members import require_member, set_member
 from feiqian.ledger.postings import Balance, Leg, post
-from feiqian.ledger.records import Member, Pending, Policy, PolicyKey, PolicyRule, RoleThreshold
+from feiqian.ledger.records import (
+    BY_GOVERNANCE,
+    BY_MEMBER,
+    Member,
+    Pending,
+    Policy,
+    PolicyKey,
+    PolicyRule,
+    RoleThreshold,
+)
 from feiqian.ledger.triggers import SCHEDULED, due
 from feiqian.modules.accounts import MODULE
-from feiqian.modules.accounts.errors import ERRORS, FrozenByOther, NotYourAccount
+from feiqian.modules.accounts.errors import ERRORS, AdministrationStays, FrozenByGovernance, NotYourAccount
 from feiqian.modules.accounts.messages import (
     Approve,
     ChangePolicy,
     Open,
     Propose,
+    SetAdministration,
     SetFrozen,
     SetLimit,
     Withdraw,
@@ -97,18 +115,17 @@ def four_eyes(limit_minor: int = 100, *extra: PolicyKey) -> Policy:
 
 
 class World(Bench):
-    """A bank that issues CNY, a company under four eyes, another with one owner, and a governor."""
+    """A bank that issues CNY and has a customer's account; a company under four eyes, another with one owner."""
 
     def __init__(self) -> None:
         super().__init__({**MODULE.handlers, Pay: pay, Nobody: lambda ctx, message: None})
         self.member("harbour", "bank")
         self.member("quay", "company")
         self.member("ferry", "company")
-        self.member("council", "governor")
         self.bank = self.account("harbour", "bank key")
         self.quay = self.account("quay", "quay salt", four_eyes())
         self.ferry = self.account("ferry", "ferry owner")
-        self.council = self.account("council", "council key")
+        self.customer = self.account("harbour", "customer key")
         self.asset("CNY", "harbour", self.bank)
         self.issue("CNY", self.bank, self.quay, 1_000)
 
@@ -132,7 +149,8 @@ def world() -> World:
 def test_errors_are_numbered_for_good() -> None:
     assert [(error.codespace, error.number, error.__name__) for error in ERRORS] == [
         ("accounts", 1, "NotYourAccount"),
-        ("accounts", 2, "FrozenByOther"),
+        ("accounts", 2, "FrozenByGovernance"),
+        ("accounts", 3, "AdministrationStays"),
     ]
 
 
@@ -142,6 +160,7 @@ def test_every_message_acts_for_its_account() -> None:
     for message in (
         Open(account, policy, b"saltsalt"),
         ChangePolicy(account, policy),
+        SetAdministration(account, other),
         SetFrozen(account, other, True, ""),
         Propose(account, (b"",), 1),
         Approve(account, bytes(32)),
@@ -149,7 +168,16 @@ def test_every_message_acts_for_its_account() -> None:
     ):
         assert message.claims() == (Claim(account, None, None),)
     assert SetLimit(account, other, "CNY", 5).claims() == (Claim(account, "CNY", 5),)
-    assert set(MODULE.handlers) == {Open, ChangePolicy, SetFrozen, SetLimit, Propose, Approve, Withdraw}
+    assert set(MODULE.handlers) == {
+        Open,
+        ChangePolicy,
+        SetAdministration,
+        SetFrozen,
+        SetLimit,
+        Propose,
+        Approve,
+        Withdraw,
+    }
 
 
 def test_the_readme_runs() -> None:
@@ -186,6 +214,44 @@ def test_only_an_account_of_an_active_member_opens(world: World) -> None:
         world.run(Open(world.ferry, policy, b"saltsalt"), by=[OWNER], sponsor="ferry")
 
 
+def test_only_the_administration_account_opens(world: World) -> None:
+    policy = single_key_policy(key_of("second"))
+    message = Open(world.customer, policy, b"saltsalt")
+    with pytest.raises(errors.NotAdministration, match="not the administration account of member 'harbour'"):
+        world.run(message, by=[key_of("customer key")], sponsor="harbour")
+
+
+# --- SetAdministration ---
+
+
+def test_administration_is_handed_over(world: World) -> None:
+    spare = world.account("ferry", "spare key")
+    assert world.run(SetAdministration(world.ferry, spare), by=[OWNER], sponsor="ferry") == [
+        AdministrationSet("ferry", spare)
+    ]
+    assert administration_of(world.state, "ferry") == spare
+    policy = single_key_policy(key_of("second"))
+    with pytest.raises(errors.NotAdministration):
+        world.run(Open(world.ferry, policy, b"saltsalt"), by=[OWNER], sponsor="ferry")
+    world.run(Open(spare, policy, b"saltsalt"), by=[key_of("spare key")], sponsor="ferry")
+
+
+def test_administration_goes_to_an_account_that_may_act_for_the_member(world: World) -> None:
+    by = [key_of("customer key")]
+    with pytest.raises(errors.NotAdministration):
+        world.run(SetAdministration(world.customer, world.customer), by=by, sponsor="harbour")
+    by = [key_of("bank key")]
+    world.run(SetFrozen(world.bank, world.customer, True, ""), by=by, sponsor="harbour")
+    for account, refusal in (
+        (world.customer, errors.AccountFrozen),
+        (world.ferry, errors.NotMembersAccount),
+        (world.bank, errors.NothingChanges),
+        (bytes(32), errors.AccountUnknown),
+    ):
+        with pytest.raises(refusal):
+            world.run(SetAdministration(world.bank, account), by=by, sponsor="harbour")
+
+
 # --- ChangePolicy ---
 
 
@@ -204,34 +270,38 @@ def test_keys_rotate_and_the_address_stays(world: World) -> None:
 
 def test_a_member_freezes_and_releases_its_own(world: World) -> None:
     spare = world.account("ferry", "spare key")
-    by = [key_of("spare key")]
-    events = world.run(SetFrozen(spare, world.ferry, True, "phone lost"), by=by, sponsor="ferry")
-    assert events == [AccountFrozen(world.ferry, "ferry", "phone lost")]
-    assert require_account(world.state, world.ferry).frozen_by == "ferry"
-    with pytest.raises(errors.AccountFrozen):
-        world.run(SetFrozen(world.ferry, world.ferry, False, ""), by=[OWNER], sponsor="ferry")
+    events = world.run(SetFrozen(world.ferry, spare, True, "phone lost"), by=[OWNER], sponsor="ferry")
+    assert events == [AccountFrozen(spare, "member", "phone lost")]
+    assert require_account(world.state, spare).frozen_by == "member"
     with pytest.raises(errors.NothingChanges):
-        world.run(SetFrozen(spare, world.ferry, True, ""), by=by, sponsor="ferry")
-    events = world.run(SetFrozen(spare, world.ferry, False, "phone found"), by=by, sponsor="ferry")
-    assert events == [AccountReleased(world.ferry, "ferry", "phone found")]
-    assert not require_account(world.state, world.ferry).is_frozen
+        world.run(SetFrozen(world.ferry, spare, True, ""), by=[OWNER], sponsor="ferry")
+    events = world.run(SetFrozen(world.ferry, spare, False, "phone found"), by=[OWNER], sponsor="ferry")
+    assert events == [AccountReleased(spare, "member", "phone found")]
+    assert not require_account(world.state, spare).is_frozen
+    with pytest.raises(errors.NothingChanges):
+        world.run(SetFrozen(world.ferry, spare, False, ""), by=[OWNER], sponsor="ferry")
 
 
-def test_what_a_governor_froze_a_governor_releases(world: World) -> None:
-    by, spare = [key_of("council key")], world.account("ferry", "spare key")
-    events = world.run(SetFrozen(world.council, world.ferry, True, "order 12"), by=by, sponsor="council")
-    assert events == [AccountFrozen(world.ferry, "council", "order 12")]
+def test_a_customer_freezes_nobody_at_its_bank(world: World) -> None:
+    other = world.account("harbour", "other customer")
+    for target in (other, world.bank, world.customer):
+        with pytest.raises(errors.NotAdministration):
+            world.run(SetFrozen(world.customer, target, True, ""), by=[key_of("customer key")], sponsor="harbour")
+
+
+def test_what_governance_froze_its_member_neither_releases_nor_freezes_again(world: World) -> None:
+    by = [key_of("bank key")]
+    world.run(SetFrozen(world.bank, world.customer, True, "phone lost"), by=by, sponsor="harbour")
+    set_frozen(world.context(), world.customer, True, BY_GOVERNANCE, "order 12")
     for is_frozen in (False, True):
-        with pytest.raises(FrozenByOther, match="'council'"):
-            world.run(SetFrozen(spare, world.ferry, is_frozen, ""), by=[key_of("spare key")], sponsor="ferry")
-    world.run(SetFrozen(world.council, world.ferry, False, "lifted"), by=by, sponsor="council")
-    assert not require_account(world.state, world.ferry).is_frozen
+        with pytest.raises(FrozenByGovernance):
+            world.run(SetFrozen(world.bank, world.customer, is_frozen, ""), by=by, sponsor="harbour")
+    assert require_account(world.state, world.customer).frozen_by == "governance"
 
 
-def test_a_governor_takes_over_a_members_freeze(world: World) -> None:
-    set_frozen(world.context(), world.ferry, True, "ferry", "phone lost")
-    world.run(SetFrozen(world.council, world.ferry, True, "order 12"), by=[key_of("council key")], sponsor="council")
-    assert require_account(world.state, world.ferry).frozen_by == "council"
+def test_the_administration_account_does_not_freeze_itself(world: World) -> None:
+    with pytest.raises(AdministrationStays):
+        world.run(SetFrozen(world.ferry, world.ferry, True, ""), by=[OWNER], sponsor="ferry")
 
 
 def test_other_members_accounts_are_not_yours(world: World) -> None:
@@ -239,6 +309,10 @@ def test_other_members_accounts_are_not_yours(world: World) -> None:
         world.run(SetFrozen(world.ferry, world.quay, True, ""), by=[OWNER], sponsor="ferry")
     with pytest.raises(errors.AccountUnknown):
         world.run(SetFrozen(world.ferry, bytes(32), True, ""), by=[OWNER], sponsor="ferry")
+    world.member("council", "governor")
+    council = world.account("council", "council key")
+    with pytest.raises(NotYourAccount):
+        world.run(SetFrozen(council, world.quay, True, ""), by=[key_of("council key")], sponsor="council")
 
 
 # --- SetLimit ---
@@ -255,7 +329,10 @@ def test_the_issuer_agrees_a_limit(world: World) -> None:
         world.run(SetLimit(world.bank, world.ferry, "CNY", 49), by=[key_of("bank key")], sponsor="harbour")
 
 
-def test_only_the_issuer_agrees_limits(world: World) -> None:
+def test_only_the_issuance_account_agrees_limits(world: World) -> None:
+    message = SetLimit(world.customer, world.customer, "CNY", 50)
+    with pytest.raises(errors.NotIssuer):
+        world.run(message, by=[key_of("customer key")], sponsor="harbour")
     with pytest.raises(errors.NotIssuer):
         world.run(SetLimit(world.ferry, world.ferry, "CNY", 50), by=[OWNER], sponsor="ferry")
     with pytest.raises(errors.AssetUnknown):
@@ -369,11 +446,11 @@ def test_policies_count_as_they_stand_then(world: World) -> None:
 def test_a_frozen_account_lets_its_approvals_wait(world: World) -> None:
     world.propose(Pay(world.ferry, world.quay, 5), Pay(world.quay, world.ferry, 700))
     pending_id, _ = world.pending()
-    set_frozen(world.context(), world.ferry, True, "ferry", "")
+    set_frozen(world.context(), world.ferry, True, BY_MEMBER, "")
     world.run(Approve(world.quay, pending_id), by=[CHECKER], sponsor="quay")
     with pytest.raises(errors.AccountFrozen):
         world.run(Approve(world.ferry, pending_id), by=[OWNER], sponsor="ferry")
-    set_frozen(world.context(), world.ferry, False, "ferry", "")
+    set_frozen(world.context(), world.ferry, False, BY_MEMBER, "")
     world.issue("CNY", world.bank, world.ferry, 5)
     world.run(Approve(world.ferry, pending_id), by=[OWNER], sponsor="ferry")
     assert world.posted(world.quay, world.ferry) == [305, 700]
@@ -384,11 +461,11 @@ def test_approving_again_runs_what_waited_for_something_else(world: World) -> No
     world.propose(Pay(world.quay, world.ferry, 600), Pay(spare, world.ferry, 200), by=(MAKER,))
     world.issue("CNY", world.bank, spare, 200)
     pending_id, _ = world.pending()
-    set_frozen(world.context(), spare, True, "quay", "")
+    set_frozen(world.context(), spare, True, BY_MEMBER, "")
     world.run(Approve(world.quay, pending_id), by=[CHECKER], sponsor="quay")
     with pytest.raises(errors.AlreadyApproved):
         world.run(Approve(world.quay, pending_id), by=[CHECKER], sponsor="quay")
-    set_frozen(world.context(), spare, False, "quay", "")
+    set_frozen(world.context(), spare, False, BY_MEMBER, "")
     events = world.run(Approve(world.quay, pending_id), by=[CHECKER], sponsor="quay")
     assert [type(event) for event in events] == [Approved, Posted, Posted, PendingExecuted]
     assert events[0] == Approved(pending_id, world.quay, (), tuple(sorted((world.quay, spare))))
@@ -540,34 +617,44 @@ def test_a_proposal_runs_when_the_weights_first_suffice(weights: list[int], need
     assert len(list(PENDING.scan(world.state))) == (0 if is_met else 1)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.booleans()), max_size=20))
-def test_freezes_are_those_of_a_plain_model(steps: list[tuple[int, int, bool]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from(["freeze", "release", "hand"]))))
+def test_who_speaks_for_a_member_and_freezes_is_that_of_a_plain_model(steps: list[tuple[int, int, str]]) -> None:
     world = World()
     spare = world.account("ferry", "spare key")
     bench = [
         (world.bank, "harbour", [key_of("bank key")]),
-        (world.quay, "quay", [MAKER, CHECKER]),
+        (world.customer, "harbour", [key_of("customer key")]),
         (world.ferry, "ferry", [OWNER]),
         (spare, "ferry", [key_of("spare key")]),
-        (world.council, "council", [key_of("council key")]),
     ]
-    frozen: dict[int, str] = {}
-    for acting, target, is_frozen in steps:
+    frozen: set[int] = set()
+    speaks = {"harbour": 0, "ferry": 2}
+    for acting, target, what in steps:
         account, member, by = bench[acting]
-        is_owner_or_governor = member in (bench[target][1], "council")
-        is_own_freeze = frozen.get(target, member) == member or member == "council"
-        is_change = frozen.get(target) != (member if is_frozen else None)
-        message = SetFrozen(account, bench[target][0], is_frozen, "")
-        if acting not in frozen and is_owner_or_governor and is_own_freeze and is_change:
-            world.run(message, by=by, sponsor=member)
-            frozen.pop(target, None)
-            if is_frozen:
-                frozen[target] = member
+        is_frozen = what == "freeze"
+        is_own = bench[target][1] == member and speaks[member] == acting != target
+        if what == "hand":
+            is_allowed, message = is_own and target not in frozen, SetAdministration(account, bench[target][0])
         else:
+            is_allowed = is_own and (target in frozen) != is_frozen
+            message = SetFrozen(account, bench[target][0], is_frozen, "")
+        if not is_allowed:
             with pytest.raises(InvalidTransaction):
                 world.run(message, by=by, sponsor=member)
-        for number, (address, _, _) in enumerate(bench):
-            assert require_account(world.state, address).frozen_by == frozen.get(number)
+            continue
+        world.run(message, by=by, sponsor=member)
+        if what == "hand":
+            speaks[member] = target
+        elif is_frozen:
+            frozen.add(target)
+        else:
+            frozen.remove(target)
+        assert [require_account(world.state, address).is_frozen for address, _, _ in bench] == [
+            number in frozen for number in range(4)
+        ]
+        assert {name: bench[number][0] for name, number in speaks.items()} == {
+            name: administration_of(world.state, name) for name in speaks
+        }
 
 
 def test_a_policy_change_by_approval(world: World) -> None:

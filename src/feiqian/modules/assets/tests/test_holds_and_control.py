@@ -53,8 +53,8 @@ def place(world, **changes) -> bytes:
 def test_place_hold_reserves_for_the_beneficiary(world):
     message = hold_message(world)
     placed, made = world.run(message)
-    terms = world["bo"] + b"order 5"
-    assert placed == HoldPlaced(made.hold, world["ada"], EUR, 300_00, "assets", terms, world.time_ms + HOUR_MS)
+    until_ms = world.time_ms + HOUR_MS
+    assert placed == HoldPlaced(made.hold, world["ada"], world["bo"], EUR, 300_00, "assets", b"order 5", until_ms)
     assert made == HoldMade(made.hold, world["ada"], world["bo"], EUR, 300_00, world.time_ms + HOUR_MS, b"order 5")
     assert world.balance("ada") == Balance(500_00, 300_00, 0, False, False)
     assert world.balance("bo") == Balance(0, 0, 0, False, False)
@@ -71,7 +71,16 @@ def test_place_hold_refuses(world):
     assert world.refuse(hold_message(world, amount_minor=500_01)) == ("ledger", 19)
     assert world.refuse(hold_message(world, expires_at_ms=world.time_ms)) == ("ledger", 36)
     assert world.refuse(hold_message(world, expires_at_ms=world.time_ms + YEAR_MS + 1)) == ("assets", 7)
-    assert len(place(world, expires_at_ms=world.time_ms + YEAR_MS, reference=bytes(32))) == 32
+    assert len(place(world, expires_at_ms=world.time_ms + YEAR_MS, reference=bytes(64))) == 32
+
+
+def test_one_account_cannot_flood_the_ledger_with_holds(world):
+    ctx = world.context()
+    for _ in range(1_000):
+        holds.place(ctx, world["ada"], EUR, 1, "assets", b"", world.time_ms + HOUR_MS, beneficiary=world["bo"])
+    ctx.state.keep()
+    assert world.refuse(hold_message(world, amount_minor=1)) == ("ledger", 52)
+    assert world.balance("ada").held_minor == 1_000
 
 
 def test_post_hold_in_part_then_finally(world):
@@ -79,13 +88,13 @@ def test_post_hold_in_part_then_finally(world):
     first = PostHold(hold, world["bo"], EUR, 100_00, False)
     assert world.run(first) == [
         Posted((Leg(world["ada"], EUR, -100_00), Leg(world["bo"], EUR, 100_00))),
-        HoldPosted(hold, world["ada"], EUR, 100_00, 0, 200_00),
+        HoldPosted(hold, world["ada"], world["bo"], EUR, 100_00, 0, 200_00),
         HoldTaken(hold, world["ada"], world["bo"], EUR, 100_00, False),
     ]
     assert world.balance("ada") == Balance(400_00, 200_00, 0, False, False)
     assert first.claims() == (Claim(world["bo"], EUR, 100_00),)
     assert world.run(PostHold(hold, world["bo"], EUR, 50_00, True))[1:] == [
-        HoldPosted(hold, world["ada"], EUR, 50_00, 150_00, 0),
+        HoldPosted(hold, world["ada"], world["bo"], EUR, 50_00, 150_00, 0),
         HoldTaken(hold, world["ada"], world["bo"], EUR, 50_00, True),
     ]
     assert world.balance("ada") == Balance(350_00, 0, 0, False, False)
@@ -106,7 +115,7 @@ def test_post_hold_refuses(world):
 
 
 def test_a_hold_of_another_module_is_out_of_reach(world):
-    arguments = (world["ada"], EUR, 10, "orders", world["bo"], world.time_ms + 1)
+    arguments = (world["ada"], EUR, 10, "orders", b"order 5", world.time_ms + 1)
     hold = world.do(holds.place, *arguments)[0].hold
     assert world.refuse(PostHold(hold, world["bo"], EUR, 10, True)) == ("ledger", 35)
     assert world.refuse(VoidHold(hold, world["bo"])) == ("ledger", 35)
@@ -118,7 +127,7 @@ def test_void_hold_gives_it_back(world):
     world.run(PostHold(hold, world["bo"], EUR, 100_00, False))
     message = VoidHold(hold, world["bo"])
     assert world.run(message) == [
-        HoldVoided(hold, world["ada"], EUR, 200_00),
+        HoldVoided(hold, world["ada"], world["bo"], EUR, 200_00),
         HoldGivenUp(hold, world["ada"], world["bo"], EUR, 200_00),
     ]
     assert world.balance("ada") == Balance(400_00, 0, 0, False, False)
@@ -135,7 +144,8 @@ def test_void_hold_refuses_its_payer(world):
 def test_an_expired_hold_is_free_again(world):
     hold = place(world)
     world.time_ms += HOUR_MS
-    expired = HoldExpired(hold, world["ada"], EUR, 300_00, "assets", world["bo"] + b"order 5")
+    expired = HoldExpired(hold, world["ada"], world["bo"], EUR, 300_00, "assets", b"order 5")
+    assert expired.accounts() == (world["ada"], world["bo"])
     assert world.expire(ExpireHold(hold)) == [expired]
     assert world.balance("ada") == Balance(500_00, 0, 0, False, False)
 
@@ -146,7 +156,7 @@ def test_forced_void_opens_the_way_to_a_forced_transfer(world):
     assert world.refuse(seize) == ("ledger", 19)
     message = ForcedVoidHold(world["court"], hold, EUR, "COURT_ORDER")
     assert world.run(message) == [
-        HoldVoided(hold, world["ada"], EUR, 500_00),
+        HoldVoided(hold, world["ada"], world["bo"], EUR, 500_00),
         HoldVoidForced(world["court"], hold, world["ada"], world["bo"], EUR, 500_00, "COURT_ORDER"),
     ]
     assert message.claims() == (Claim(world["court"], EUR),)

@@ -1,12 +1,16 @@
 """Define, Issue, Redeem, Transfer, BatchTransfer, ForcedTransfer: what each does, and each refusal by number."""
 
+import msgspec
 import pytest
 
 from feiqian.core.encoding import Codec, encode
 from feiqian.core.errors import Undecodable
 from feiqian.ledger.assets import ASSETS
+from feiqian.ledger.authority import authorise
 from feiqian.ledger.context import Claim
+from feiqian.ledger.errors import MemberSuspended
 from feiqian.ledger.events import AssetDefined, Posted
+from feiqian.ledger.members import require_member, set_member
 from feiqian.ledger.records import Asset, Balance, Leg
 from feiqian.modules.assets.events import BatchTransferred, Issued, Redeemed, TransferForced, Transferred
 from feiqian.modules.assets.messages import (
@@ -16,6 +20,8 @@ from feiqian.modules.assets.messages import (
     ForcedTransfer,
     Freeze,
     Issue,
+    PlaceHold,
+    PostHold,
     Redeem,
     Transfer,
 )
@@ -175,7 +181,43 @@ def test_batch_transfer_moves_all_legs_in_one_entry(world):
     assert world.run(message) == [posted, event]
     assert world.posted("vault", "ada", "bo", "cy") == [-500_00, 375_00, 105_00, 20_00]
     assert message.claims() == (Claim(world["ada"], EUR, 125_00),)
-    assert event.accounts() == (world["ada"],)
+    assert event.accounts() == (world["ada"], world["bo"], world["cy"])
+
+
+def test_a_payee_reads_its_own_part_of_a_batch(world):
+    bo, cy, again = BatchLeg(world["bo"], 7, b"a"), BatchLeg(world["cy"], 5, b"b"), BatchLeg(world["bo"], 2, b"c")
+    posted, event = world.run(BatchTransfer(world["ada"], EUR, (bo, cy, again)))
+    debit = Leg(world["ada"], EUR, -14)
+    credits_ = (Leg(world["bo"], EUR, 7), Leg(world["cy"], EUR, 5), Leg(world["bo"], EUR, 2))
+    assert posted == Posted((debit, *credits_))
+    for name, legs, shown, total_minor in (
+        ("bo", (credits_[0], credits_[2]), (bo, again), 9),
+        ("cy", (credits_[1],), (cy,), 5),
+        ("ada", (debit,), (bo, cy, again), 14),
+        ("court", (), (), 0),
+    ):
+        own = world[name].__eq__
+        assert posted.for_reader(own) == Posted(legs)
+        if legs:
+            assert event.for_reader(own) == BatchTransferred(world["ada"], EUR, total_minor, shown)
+
+
+def test_a_suspended_member_receives_and_keeps_its_promises_but_sends_nothing(world):
+    hold = world.run(PlaceHold(world["ada"], world["cy"], EUR, 30_00, world.time_ms + 60_000, b""))[-1].hold
+    member = require_member(world.state, "ada-works")
+    world.do(set_member, "ada-works", msgspec.structs.replace(member, is_suspended=True))
+    world.run(Issue(world["vault"], world["ada"], EUR, 10_00, b""))
+    world.run(PostHold(hold, world["cy"], EUR, 30_00, True))
+    world.run(Transfer(world["cy"], world["ada"], EUR, 5_00, b""))
+    assert world.posted("ada", "cy") == [485_00, 25_00]
+    for message in (
+        Transfer(world["ada"], world["bo"], EUR, 1, b""),
+        Redeem(world["ada"], EUR, 1, b""),
+        PlaceHold(world["ada"], world["bo"], EUR, 1, world.time_ms + 60_000, b""),
+    ):
+        with pytest.raises(MemberSuspended) as refusal:
+            authorise(world.state, [message], "ada-works", frozenset({world.policy(world["ada"]).keys[0].key}))
+        assert refusal.value.number == 3
 
 
 def test_batch_transfer_refuses_as_a_whole(world):

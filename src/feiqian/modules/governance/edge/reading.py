@@ -5,6 +5,7 @@ import sqlalchemy as sa
 
 from feiqian.core.addresses import to_text
 from feiqian.index.tables import split_position
+from feiqian.ledger.accounts import administration_of
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.upgrades import scheduled_upgrade
 from feiqian.modules.governance.edge.projections import BALLOTS, PROPOSALS
@@ -15,7 +16,7 @@ from feiqian.modules.governance.edge.shapes import (
     ProposalBody,
     ProposalWithBallots,
 )
-from feiqian.modules.governance.state import RULES, RULES_KEY, VOTING_ACCOUNTS, governors
+from feiqian.modules.governance.state import RULES, RULES_KEY, governors
 from feiqian.state.tables import Overlay
 
 MAX_BALLOTS = 10_000
@@ -27,9 +28,9 @@ def standing(state: Overlay) -> GovernanceBody:
     upgrade = scheduled_upgrade(state)
     in_office = []
     for member in governors(state):
-        voting_account = VOTING_ACCOUNTS.get(state, member.encode())
-        if voting_account is not None:
-            in_office.append(GovernorBody(member, to_text(voting_account.account)))
+        administration = administration_of(state, member)
+        if administration is not None:
+            in_office.append(GovernorBody(member, to_text(administration)))
     return GovernanceBody(
         approvals_needed=None if rules is None else rules.approvals_needed,
         voting_days=None if rules is None else rules.voting_days,

@@ -39,10 +39,10 @@ class ProposalWithBallots(msgspec.Struct):
 
 
 class GovernorBody(msgspec.Struct):
-    """A member that governs now, and the account by which it votes."""
+    """A member that governs now, and its administration account, by which it votes."""
 
     member: str
-    voting_account: str
+    administration: str
 
 
 class GovernanceBody(msgspec.Struct):

@@ -3,28 +3,37 @@
 import pytest
 
 from feiqian.core.signatures import PublicKey
-from feiqian.ledger.accounts import address_of, require_account
+from feiqian.ledger.accounts import address_of, administration_of, require_account, set_frozen
 from feiqian.ledger.authority import single_key_policy
-from feiqian.ledger.events import AccountOpened, MemberAdded, MemberChanged
+from feiqian.ledger.events import (
+    AccountFrozen,
+    AccountOpened,
+    AccountReleased,
+    AdministrationSet,
+    MemberAdded,
+    MemberChanged,
+)
 from feiqian.ledger.events import ParametersSet as LedgerParametersSet
+from feiqian.ledger.members import add_member
 from feiqian.ledger.parameters import check_parameters, get_parameters
-from feiqian.ledger.records import Member, Parameters
+from feiqian.ledger.records import BY_MEMBER, Member, Parameters
 from feiqian.ledger.upgrades import UPGRADE_KEY, UPGRADES, Upgrade, scheduled_upgrade
 from feiqian.modules.governance.events import (
     MemberLeft,
     RulesSet,
     UpgradeCancelled,
     UpgradeScheduled,
-    VotingAccountSet,
 )
 from feiqian.modules.governance.messages import (
     AdmitMember,
     CancelUpgrade,
     ChangeMember,
+    FreezeAccount,
     Identity,
     ParameterChange,
     Propose,
     ReinstateMember,
+    ReleaseAccount,
     RemoveMember,
     ScheduleUpgrade,
     SetParameters,
@@ -37,10 +46,8 @@ from feiqian.modules.governance.state import (
     RULES,
     RULES_BOUNDS,
     RULES_KEY,
-    VOTING_ACCOUNTS,
     Departure,
     Rules,
-    VotingAccount,
 )
 
 
@@ -64,11 +71,11 @@ def test_admit_member(world, policy, salt):
     assert world.enact(admission(policy, salt))[2:] == [
         MemberAdded("bo-trade", record),
         AccountOpened(account, "bo-trade", policy("bo-trade")),
-        VotingAccountSet("bo-trade", account),
+        AdministrationSet("bo-trade", account),
     ]
     assert world.member("bo-trade") == record
     assert require_account(world.state, account).policy == policy("bo-trade")
-    assert VOTING_ACCOUNTS.get(world.state, b"bo-trade") == VotingAccount(account)
+    assert administration_of(world.state, "bo-trade") == account
 
 
 def test_an_admitted_governor_votes(world, policy, salt):
@@ -92,7 +99,6 @@ def test_remove_member_is_final(world, policy, salt):
     gone = Member("Ada-Works", None, None, None, (), None, True)
     assert world.enact(RemoveMember("ada-works"))[2:] == [MemberChanged("ada-works", gone), MemberLeft("ada-works")]
     assert DEPARTURES.get(world.state, b"ada-works") == Departure(world.time_ms, 100)
-    assert VOTING_ACCOUNTS.get(world.state, b"ada-works") is None
     assert refusal(world, RemoveMember("ada-works")) == ("governance", 8)
     assert refusal(world, ReinstateMember("ada-works")) == ("governance", 8)
     assert refusal(world, SuspendMember("ada-works")) == ("governance", 8)
@@ -115,16 +121,17 @@ def test_suspend_and_reinstate(world):
 def test_change_member(world, identity):
     roles = ("company", "governor")
     changed = Identity("Ada Works Ltd", "5493001KJTIIGC8Y1R12", None, "ADAWGB2L", roles, bytes(32))
-    account = world["ada-works"]
+    account = world.open("counter", "ada-works")
     record = Member(
         "Ada Works Ltd", "5493001KJTIIGC8Y1R12", None, "ADAWGB2L", ("company", "governor"), bytes(32), False
     )
     assert world.enact(ChangeMember("ada-works", changed, account))[2:] == [
         MemberChanged("ada-works", record),
-        VotingAccountSet("ada-works", account),
+        AdministrationSet("ada-works", account),
     ]
     assert world.member("ada-works") == record
-    proposal = world.propose("ada-works", SuspendMember("lotus-bank"))
+    assert administration_of(world.state, "ada-works") == account
+    proposal = world.propose("counter", SuspendMember("lotus-bank"))
     assert world.vote("regulator", proposal)[-1].member == "lotus-bank"
 
 
@@ -134,12 +141,65 @@ def test_change_member_keeps_a_suspension(world, identity):
     assert world.member("ada-works") == Member("New Member plc", None, None, None, ("bank",), None, True)
 
 
+def test_change_member_may_name_the_present_administration(world, identity):
+    events = world.enact(ChangeMember("ada-works", identity("bank"), world["ada-works"]))
+    assert [type(event) for event in events[2:]] == [MemberChanged]
+    assert administration_of(world.state, "ada-works") == world["ada-works"]
+
+
 def test_change_member_refuses(world, identity):
     assert refusal(world, ChangeMember("nobody", identity(), None)) == ("ledger", 1)
-    assert refusal(world, ChangeMember("ada-works", identity("governor"), None)) == ("governance", 12)
-    assert refusal(world, ChangeMember("ada-works", identity("governor"), world["regulator"])) == ("governance", 13)
-    assert refusal(world, ChangeMember("ada-works", identity("governor"), bytes(32))) == ("ledger", 5)
+    assert refusal(world, ChangeMember("ada-works", identity(), world["regulator"])) == ("ledger", 51)
+    assert refusal(world, ChangeMember("ada-works", identity(), bytes(32))) == ("ledger", 5)
     assert refusal(world, ChangeMember("ada-works", identity("b", "a"), None)) == ("governance", 21)
+    counter = world.open("counter", "ada-works")
+    world.enact(FreezeAccount(counter, "order 7"))
+    assert refusal(world, ChangeMember("ada-works", identity(), counter)) == ("ledger", 7)
+    world.do(add_member, "silent", Member("Silent", None, None, None, (), None, False))
+    assert refusal(world, ChangeMember("silent", identity("governor"), None)) == ("governance", 12)
+
+
+def test_nobody_comes_into_office_who_could_not_vote(world, identity):
+    world.enact(FreezeAccount(world["ada-works"], "order 7"))
+    assert refusal(world, ChangeMember("ada-works", identity("governor"), None)) == ("governance", 12)
+    world.enact(SuspendMember("lotus-bank"))
+    world.vote("regulator", world.propose("harbour-bank", FreezeAccount(world["lotus-bank"], "order 8")))
+    assert refusal(world, ReinstateMember("lotus-bank")) == ("governance", 12)
+    world.vote("regulator", world.propose("harbour-bank", ReleaseAccount(world["lotus-bank"], "lifted")))
+    world.vote("regulator", world.propose("harbour-bank", ReinstateMember("lotus-bank")))
+    assert not world.member("lotus-bank").is_suspended
+
+
+def test_freeze_and_release_an_account(world):
+    account = world["ada-works"]
+    assert world.enact(FreezeAccount(account, "order 7"))[2:] == [AccountFrozen(account, "governance", "order 7")]
+    assert require_account(world.state, account).frozen_by == "governance"
+    assert world.enact(ReleaseAccount(account, "lifted"))[2:] == [AccountReleased(account, "governance", "lifted")]
+    assert require_account(world.state, account).frozen_by is None
+
+
+def test_one_governor_alone_freezes_nothing(world):
+    world.propose("harbour-bank", FreezeAccount(world["ada-works"], "order 7"))
+    assert require_account(world.state, world["ada-works"]).frozen_by is None
+
+
+def test_a_vote_takes_a_members_own_freeze_over(world):
+    world.do(set_frozen, world["ada-works"], True, BY_MEMBER, "phone lost")
+    world.enact(FreezeAccount(world["ada-works"], "order 7"))
+    assert require_account(world.state, world["ada-works"]).frozen_by == "governance"
+
+
+def test_freeze_and_release_refuse(world):
+    account = world["ada-works"]
+    assert refusal(world, FreezeAccount(bytes(32), "order 7")) == ("ledger", 5)
+    assert refusal(world, FreezeAccount(world["lotus-bank"], "order 7")) == ("governance", 25)
+    assert refusal(world, ReleaseAccount(bytes(32), "lifted")) == ("ledger", 5)
+    assert refusal(world, ReleaseAccount(account, "lifted")) == ("governance", 24)
+    world.do(set_frozen, account, True, BY_MEMBER, "phone lost")
+    assert refusal(world, ReleaseAccount(account, "lifted")) == ("governance", 24)
+    world.enact(FreezeAccount(account, "order 7"))
+    assert refusal(world, FreezeAccount(account, "order 7")) == ("governance", 23)
+    world.enact(FreezeAccount(world.open("counter", "lotus-bank"), "a governor's other accounts may be frozen"))
 
 
 def test_governors_never_become_too_few(world, identity):

@@ -4,6 +4,8 @@ from feiqian.core.addresses import to_text
 from feiqian.execution.registry import discover
 from feiqian.index.database import migrate, open_engine
 from feiqian.index.writer import Base, IndexWriter
+from feiqian.ledger.members import set_member
+from feiqian.ledger.records import Member
 from feiqian.modules.governance.edge import reading
 from feiqian.modules.governance.edge.projections import PROJECTION
 from feiqian.modules.governance.edge.shapes import BallotBody, GovernorBody, ProposalBody
@@ -79,5 +81,7 @@ def test_how_things_stand(world):
 
 
 def test_a_ledger_that_nobody_governs(founded):
+    for member in ("harbour-bank", "lotus-bank", "regulator"):
+        founded.do(set_member, member, Member(member, None, None, None, (), None, False), is_founding=True)
     standing = reading.standing(founded.state)
     assert (standing.approvals_needed, standing.voting_days, standing.governors) == (None, None, [])

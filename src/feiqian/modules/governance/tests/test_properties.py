@@ -7,14 +7,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from feiqian.core.errors import InvalidTransaction
+from feiqian.ledger.accounts import require_account
 from feiqian.ledger.triggers import SCHEDULED
 from feiqian.modules.governance.handlers import ExpireProposal
 from feiqian.modules.governance.messages import (
     ChangeMember,
+    FreezeAccount,
     Identity,
     ParameterChange,
     Propose,
     ReinstateMember,
+    ReleaseAccount,
     RemoveMember,
     SetParameters,
     SuspendMember,
@@ -27,7 +30,7 @@ MEMBERS = ("ada-works", "harbour-bank", "lotus-bank", "regulator")
 DAY_MS = 86_400_000
 
 members = st.sampled_from(MEMBERS)
-kinds = st.sampled_from(["suspend", "reinstate", "remove", "promote", "demote", "needed"])
+kinds = st.sampled_from(["suspend", "reinstate", "remove", "promote", "demote", "needed", "freeze", "release"])
 
 
 class Model(RuleBasedStateMachine):
@@ -42,6 +45,7 @@ class Model(RuleBasedStateMachine):
         self.with_role = {"harbour-bank", "lotus-bank", "regulator"}
         self.suspended: set[str] = set()
         self.gone: set[str] = set()
+        self.frozen: set[str] = set()
         self.needed = 2
         self.proposals: list[dict[str, Any]] = []
 
@@ -51,7 +55,12 @@ class Model(RuleBasedStateMachine):
     def is_possible(self, kind, subject, number):
         if kind == "needed":
             return 1 <= number <= len(self.in_office())
+        if kind in ("freeze", "release"):
+            is_free = subject not in self.frozen
+            return is_free and subject not in self.in_office() if kind == "freeze" else not is_free
         if subject in self.gone:
+            return False
+        if subject in self.frozen and (kind == "promote" or (kind == "reinstate" and subject in self.with_role)):
             return False
         remaining = len(self.in_office() - {subject})
         loses_governor = subject in self.in_office() and kind in ("suspend", "remove", "demote")
@@ -70,6 +79,10 @@ class Model(RuleBasedStateMachine):
             self.gone.add(subject)
         elif kind == "promote":
             self.with_role.add(subject)
+        elif kind == "freeze":
+            self.frozen.add(subject)
+        elif kind == "release":
+            self.frozen.remove(subject)
         else:
             self.with_role.discard(subject)
 
@@ -80,6 +93,8 @@ class Model(RuleBasedStateMachine):
             roles = ("governor",) if kind == "promote" else ()
             identity = Identity(subject, None, None, None, roles, None)
             return ChangeMember(subject, identity, self.world[subject] if kind == "promote" else None)
+        if kind in ("freeze", "release"):
+            return {"freeze": FreezeAccount, "release": ReleaseAccount}[kind](self.world[subject], "order 7")
         return {"suspend": SuspendMember, "reinstate": ReinstateMember, "remove": RemoveMember}[kind](subject)
 
     def accepted(self, message):
@@ -153,6 +168,7 @@ class Model(RuleBasedStateMachine):
         assert RULES.get(self.world.state, RULES_KEY) == Rules(self.needed, 7)
         for member in MEMBERS:
             assert self.world.member(member).is_suspended == (member in self.suspended | self.gone)
+            assert require_account(self.world.state, self.world[member]).is_frozen == (member in self.frozen)
         for proposal in self.proposals:
             assert self.world.proposal(proposal["id"]).status == proposal["standing"]
         open_count = sum(proposal["standing"] == "open" for proposal in self.proposals)

@@ -17,6 +17,7 @@ from feiqian.cli.connection import KeyPaths, Url, connect
 from feiqian.cli.keys import read_passphrase
 from feiqian.cli.output import EXIT_REFUSED, Output
 from feiqian.client import Client, Refused
+from feiqian.client.calls import segment
 from feiqian.core.addresses import from_text
 from feiqian.core.amounts import to_decimal_text
 from feiqian.core.plain import from_plain
@@ -185,7 +186,7 @@ def status(uetr: str, *, account: Account, key: KeyPaths = None, url: Url = None
     json: print one JSON value.
     """
     with _signed_in(url, account, _open_keys(key)) as client:
-        found = client.get(f"/payments/by-uetr/{uetr}")
+        found = client.get(f"/payments/by-uetr/{segment(uetr)}")
     out = Output(is_json=json)
     for payment in found:
         out.value(payment)
@@ -236,7 +237,7 @@ def make_statement(
 ) -> Any:
     """Return a `camt053.Statement` of what the gateway says, with the particulars that the vault key opens."""
     from_ms, until_ms = (None, None) if day is None else statements.day_of(day)
-    value = client.get(f"/payments/statement/{address}", asset=asset, from_ms=from_ms, until_ms=until_ms)
+    value = client.get(f"/payments/statement/{segment(address)}", asset=asset, from_ms=from_ms, until_ms=until_ms)
     body = msgspec.convert(value, StatementBody)
     agents = msgspec.convert(client.get("/payments/agents"), list[AgentBody])
     reader = None

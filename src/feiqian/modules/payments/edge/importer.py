@@ -165,7 +165,7 @@ def check_all(file: PaymentFile, terms: Terms) -> list[Order | Outcome]:
     found = look_up_all(terms.directory, aliases_of(file.instructions, agents))
     now_ms = terms.now_ms()
     decided = [_check(file, instruction, agents, found, now_ms) for instruction in file.instructions]
-    return list(_mark_paid(decided, terms.directory))
+    return list(_mark_paid(list(_refuse_repeated(decided)), terms.directory))
 
 
 def _check(
@@ -231,6 +231,19 @@ def _day(requested: str, now_ms: int) -> int:
     return day
 
 
+def _refuse_repeated(decided: list[Order | Outcome]) -> Iterator[Order | Outcome]:
+    """Refuse all but the first of instructions with the same references: a block might put another first."""
+    seen: set[bytes] = set()
+    for item in decided:
+        if isinstance(item, Order) and item.message.instruction_id in seen:
+            words = "another payment of this file has the same EndToEndId"
+            yield Outcome(item.instruction, REJECTED, "DU04", words, uetr=_uetr(item))
+            continue
+        if isinstance(item, Order):
+            seen.add(item.message.instruction_id)
+        yield item
+
+
 def _mark_paid(decided: list[Order | Outcome], directory: Directory) -> Iterator[Order | Outcome]:
     keys = [item.message.debtor_account + item.message.instruction_id for item in decided if isinstance(item, Order)]
     paid: dict[bytes, bool] = {}
@@ -258,10 +271,7 @@ def _carry_out(file: PaymentFile, orders: list[Order], terms: Terms) -> list[Out
     results = _submit([(order.debtor.alias.member, order.message) for order in sealed], terms)
     # What a colleague has to approve is put up for approval by whoever holds the maker's key.
     waiting = [place for place, result in enumerate(results) if _needs_checker(result)]
-    proposals = [
-        (sealed[place].debtor.alias.member, terms.propose(_debtor_of(sealed[place]), encode(sealed[place].message)))
-        for place in waiting
-    ]
+    proposals = [(sealed[place].debtor.alias.member, _proposal(sealed[place], terms)) for place in waiting]
     proposed = dict(zip(waiting, _submit(proposals, terms), strict=True))
     return [
         _proposal_outcome(order, proposed[place]) if place in proposed else _outcome(order, results[place])
@@ -269,8 +279,10 @@ def _carry_out(file: PaymentFile, orders: list[Order], terms: Terms) -> list[Out
     ]
 
 
-def _debtor_of(order: Order) -> bytes:
-    return order.message.debtor_account
+def _proposal(order: Order, terms: Terms) -> Record:
+    # Paid on the day it is approved: a requested day would be over by then.
+    message = replace(order.message, requested_day=None)
+    return terms.propose(message.debtor_account, encode(message))
 
 
 def _with_particulars(file: PaymentFile, order: Order, terms: Terms) -> Order:

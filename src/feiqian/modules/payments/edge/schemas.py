@@ -30,6 +30,8 @@ MAX_ATTRIBUTES = 16
 
 _ELEMENT = re.compile(r"Element '(?:\{[^}]*\})?([^']+)'")
 
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 NAMESPACE_PREFIX = "urn:iso:std:iso:20022:tech:xsd:"
 
 _SHIPPED_IN = {
@@ -65,7 +67,7 @@ def read(data: bytes, messages: tuple[str, ...]) -> tuple[str, etree._Element]:
         raise errors.FileTooLarge(f"file of {len(data)} bytes; at most {MAX_FILE_BYTES} are read")
     _check_utf8(data)
     _check_shape(data)
-    document = etree.fromstring(data, _parser())
+    document = _tree(data)
     message = _message_of(document, messages)
     validator = schema(message)
     if not validator.validate(document):
@@ -107,6 +109,9 @@ def _build(type_: Any, value: Any) -> Any:
         return type_(value)
     if type_ in (XmlDate, XmlDateTime):
         return type_.from_string(value)
+    if type_ is str:
+        # Names and words that come from the ledger may hold what XML 1.0 cannot.
+        return _NOT_XML.sub("\ufffd", str(value))
     return type_(value)
 
 
@@ -136,6 +141,14 @@ def _check_utf8(data: bytes) -> None:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise errors.FileNotUtf8(f"byte {error.start} is not UTF-8; write the file in UTF-8") from None
+
+
+def _tree(data: bytes) -> etree._Element:
+    try:
+        return etree.fromstring(data, _parser())
+    except etree.XMLSyntaxError as error:
+        # What libxml2 refuses and expat does not: namespace names that are no URI, prefixes declared wrongly.
+        raise errors.FileNotXml(f"not well-formed XML with namespaces: line {error.lineno}") from None
 
 
 def _check_shape(data: bytes) -> None:

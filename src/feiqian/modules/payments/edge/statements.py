@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
+from feiqian.core.errors import InvalidTransaction
 from feiqian.modules.payments.edge.bookings import Booking, Settled, StatedAccount
 from feiqian.modules.payments.edge.camt053 import Statement
 from feiqian.modules.payments.edge.camt054 import Notification
@@ -15,6 +16,9 @@ from feiqian.vault.documents import DocumentRefused, open_
 
 MAX_LOCAL_NUMBER = 34
 """ISO 20022 Max34Text of an account's other identification."""
+
+MAX_SCALE = 5
+"""Fraction digits of an ISO 20022 amount."""
 
 Fetch = Callable[[bytes], bytes | None]
 """Returns the sealed document under a commitment, or None where there is none or it may not be read."""
@@ -27,8 +31,11 @@ class VaultReader(Struct, frozen=True):
     private_key: bytes
 
 
-class CurrencyMissing(ValueError):
+class CurrencyMissing(InvalidTransaction):
     """The asset counts no currency of ISO 4217, so no camt message can state it."""
+
+    codespace = "payments.files"
+    number = 21
 
 
 def statement_of(
@@ -126,8 +133,8 @@ def agent_number(agent: AgentBody) -> AgentNumber:
 
 
 def _account(body: StatementBody, bookings: tuple[Booking, ...], number: AccountNumber | None) -> StatedAccount:
-    if body.currency is None:
-        raise CurrencyMissing(f"asset {body.asset} counts no ISO 4217 currency; a camt message states one")
+    if body.currency is None or body.scale > MAX_SCALE:
+        raise CurrencyMissing(f"asset {body.asset} counts no ISO 4217 currency of at most {MAX_SCALE} decimals")
     servicer = AgentNumber(name=body.asset) if body.servicer is None else agent_number(body.servicer)
     return StatedAccount(
         number=number or _own_number(bookings) or AccountNumber("local", body.account[:MAX_LOCAL_NUMBER]),

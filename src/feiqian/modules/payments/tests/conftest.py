@@ -1,6 +1,7 @@
 """A small consortium in memory: two euro banks, a third that settles elsewhere, their customers, a regulator."""
 
 import hashlib
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ class World:
     def context(self) -> Context:
         self.runs += 1
         block = BlockInfo("test-1", 1, NOW_MS)
-        return Context(Overlay(self.state), block, digest(f"run {self.runs}"), None, frozenset(), _no_dispatch)
+        return Context(Overlay(self.state), block, digest(f"run {self.runs}"), None, frozenset(), _NoDispatch())
 
     def run(self, message):
         ctx = self.context()
@@ -152,8 +153,12 @@ def public_key_of(name: str) -> PublicKey:
     return key_of(name).public
 
 
-def _no_dispatch(ctx, messages):
-    raise AssertionError("nothing is dispatched here")
+class _NoDispatch:
+    def __call__(self, ctx: Context, messages: tuple[bytes, ...]) -> None:
+        raise AssertionError("nothing is dispatched here")
+
+    def decode(self, messages: tuple[bytes, ...]) -> Any:
+        raise AssertionError("nothing is decoded here")
 
 
 @pytest.fixture

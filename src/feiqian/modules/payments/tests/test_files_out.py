@@ -227,6 +227,13 @@ def test_entries_that_do_not_lead_to_the_closing_balance_are_a_fault():
         write_statements([a_statement(a_booking(), closing_minor=200_00)], "MSG", NOW_MS)
 
 
+def test_what_xml_cannot_hold_is_replaced():
+    named = StatedAccount(ACCOUNT.number, "EUR", 2, "Ada\x00\x1b\ufffe Works", ACCOUNT.servicer)
+    statement = Statement("S-1", 1, named, 0, NOW_MS, 0, 0, ())
+    document = checked("camt.053.001.08", write_statements([statement], "MSG", NOW_MS))
+    assert texts(document, "Ownr/Nm") == ["Ada\ufffd\ufffd\ufffd Works"]
+
+
 def test_an_entry_without_payment_and_an_empty_statement_are_valid():
     plain = a_statement(a_booking(5, payment=None, tx_id=None))
     checked("camt.053.001.08", write_statements([plain, a_statement()], "MSG", NOW_MS))

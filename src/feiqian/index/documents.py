@@ -8,13 +8,13 @@ from feiqian.ledger.documents import DocumentCommitted, DocumentReference
 METADATA = sa.MetaData()
 
 REFERENCES = sa.Table(
-    "vault_references",
+    "document_references",
     METADATA,
     sa.Column("commitment", sa.LargeBinary, primary_key=True),
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("readers", sa.Text, nullable=False),
     sa.Column("retain_until_ms", sa.BigInteger, nullable=False),
-    sa.Index("vault_references_by_retention", "retain_until_ms"),
+    sa.Index("document_references_by_retention", "retain_until_ms"),
 )
 """Each mention of a document on the ledger. `readers`: member ids in order, separated by spaces."""
 
@@ -31,7 +31,7 @@ def _on_committed(rows: Rows, committed: CommittedEvent) -> None:
     )
 
 
-PROJECTION = Projection("vault", METADATA, {DocumentCommitted: _on_committed})
+PROJECTION = Projection("documents", METADATA, {DocumentCommitted: _on_committed})
 
 
 def reference_of(engine: sa.Engine, commitment: bytes, readers: tuple[str, ...]) -> DocumentReference | None:

@@ -11,9 +11,9 @@ from feiqian.api.gateway import Gateway
 from feiqian.api.problems import BodyTooLarge, NotFound, Problem
 from feiqian.api.routes.parameters import V1, Asker, Here, IdHex, id_of
 from feiqian.api.threads import on_thread
+from feiqian.index.documents import PROJECTION, reference_of
 from feiqian.ledger.documents import DocumentReference
 from feiqian.vault.documents import MAX_ENVELOPE_BYTES, DocumentRefused, check_envelope, commitment_of
-from feiqian.vault.references import PROJECTION, reference_of
 from feiqian.vault.store import DocumentErased, StoredDocument
 
 OCTETS = "application/octet-stream"

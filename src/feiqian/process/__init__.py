@@ -1,0 +1,1 @@
+"""What both processes share as processes: logs, and how they say that they serve. Nothing of the ledger."""
