@@ -9,7 +9,7 @@ import pytest
 from feiqian.testing.simulation.machine import fresh_seed, machine_of, simulate
 from feiqian.testing.simulation.world import LAYERED, MEMORY, STORE, parts, record_rules, registry, rules, trigger_rules
 
-RUNS, STEPS = 200, 120
+RUNS, STEPS = 120, 120
 
 
 @pytest.mark.slow

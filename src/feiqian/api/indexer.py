@@ -24,6 +24,7 @@ from feiqian.execution.registry import discover
 from feiqian.index.database import database_url, open_engine
 from feiqian.index.follower import follow
 from feiqian.index.writer import Base, IndexWriter, Marker
+from feiqian.process.logs import configure_logs
 
 NICENESS = 10
 STORE_WAIT_S = 0.1
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
         return WRONG_USAGE_STATUS
     if ends_with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    configure_logs("info", "index")
     os.nice(NICENESS)
     # Nearly all that a batch allocates goes away by reference counts; walking it again and again costs a fifth.
     gc.freeze()

@@ -12,14 +12,14 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.datastructures import Cookie
 
-from feiqian.api.access import ANONYMOUS, Reader
+from feiqian.api.access import Reader
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import ProblemBody
 from feiqian.console import presenting
-from feiqian.console.static_files import static_path
 from feiqian.console.discovery import discover_pages
 from feiqian.console.languages import LANGUAGES, choose_language, words_of
 from feiqian.console.navigation import NavigationEntry
+from feiqian.console.static_files import static_path
 from feiqian.core import addresses
 from feiqian.core.errors import InvalidTransaction
 
@@ -61,7 +61,9 @@ def show(
     `here` is the address that the language switch and the sign-in lead back to; the request's own where None.
     """
     language = choose_language(request)
-    reader: Reader = request.scope.get("state", {}).get("reader", ANONYMOUS)
+    gateway: Gateway = request.app.state.gateway
+    # Where no route was found, no guard has asked who it is.
+    reader: Reader = request.scope["state"].get("reader") or gateway.sessions.reader_of(request)
     context = {
         "words": words_of(language),
         "languages": LANGUAGES,
@@ -70,7 +72,7 @@ def show(
         "navigation": [(entry.path, entry.title[language]) for entry in _navigation()],
         "reader": reader,
         "reader_account": None if reader.account is None else addresses.to_text(reader.account),
-        "may_open": _may_open(request.app.state.gateway, reader),
+        "may_open": _may_open(gateway, reader),
     }
     text = _environment().get_template(template).render(context | values)
     headers = {**HEADERS, "Content-Language": words_of(language).tag, "Vary": "Cookie, Accept-Language"}
@@ -86,9 +88,7 @@ def show_error(request: Request[Any, Any, Any], answer: Response[bytes]) -> Resp
     problem = msgspec.json.decode(answer.content, type=ProblemBody)
     if problem.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
         question = urlencode({"next": here_of(request), "why": "needed"})
-        return Response(
-            None, status_code=HTTPStatus.SEE_OTHER, headers={**HEADERS, "Location": f"/sign-in?{question}"}
-        )
+        return Response(None, status_code=HTTPStatus.SEE_OTHER, headers={**HEADERS, "Location": f"/sign-in?{question}"})
     here = here_of(request) if request.method == "GET" else "/"
     page = show(request, "error.html", status=problem.status, here=here, problem=problem)
     for name, value in answer.headers.items():

@@ -66,7 +66,7 @@ def read_catalogue(language: str) -> dict[str, str]:
 
 def choose_language(request: Request[Any, Any, Any]) -> str:
     """Return the language that the reader chose by the switch, else the first that the browser asks for."""
-    chosen = request.cookies.get(COOKIE)
+    chosen = request.cookies.get(COOKIE, "")
     if chosen in LANGUAGES:
         return chosen
     return preferred(request.headers.get("accept-language", ""))

@@ -11,6 +11,7 @@ from feiqian.core.signatures import PublicKey, verify
 from feiqian.core.transactions import (
     TRANSACTION_VERSION,
     Signature,
+    SignedTransaction,
     Transaction,
     decode_signed,
     signing_bytes,
@@ -46,8 +47,8 @@ def prepare(registry: Registry, chain_id: str, signed: bytes) -> Prepared:
         InvalidTransaction: see `check_form`.
         SignatureInvalid: a signature that its key did not make.
     """
-    prepared = check_form(registry, chain_id, signed)
     envelope = decode_signed(signed)
+    prepared = _check_form(registry, chain_id, signed, envelope)
     message = signing_bytes(prepared.tx_id)
     for signature in envelope.signatures:
         if not verify(signature.key, message, signature.signature):
@@ -63,7 +64,10 @@ def check_form(registry: Registry, chain_id: str, signed: bytes) -> Prepared:
         WrongVersion, WrongChain: not for this ledger.
         NoSignature, SignaturesOutOfOrder: see each.
     """
-    envelope = decode_signed(signed)
+    return _check_form(registry, chain_id, signed, decode_signed(signed))
+
+
+def _check_form(registry: Registry, chain_id: str, signed: bytes, envelope: SignedTransaction) -> Prepared:
     transaction = registry.transaction_codec.decode(envelope.body)
     if transaction.version != TRANSACTION_VERSION:
         raise WrongVersion(f"transaction version {transaction.version}; this ledger reads {TRANSACTION_VERSION}")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from feiqian.consensus.genesis_file import load_genesis
 from feiqian.core.encoding import Record
 from feiqian.execution.genesis import account_names
 from feiqian.execution.registry import Registry, discover
@@ -71,9 +72,20 @@ class SampleLedger:
         directory.parent.mkdir(parents=True, exist_ok=True)
         consortium = directory.with_name(directory.name + "-consortium.toml")
         consortium.write_text(text or consortium_text(), "utf-8")
+        initialise(directory, consortium, registry)
+        self._read(directory, registry)
+
+    @classmethod
+    def reopen(cls, directory: Path, registry: Registry) -> "SampleLedger":
+        """Return a sample ledger that was made before."""
+        ledger = cls.__new__(cls)
+        ledger._read(directory, registry)
+        return ledger
+
+    def _read(self, directory: Path, registry: Registry) -> None:
         self.directory = directory
         self.registry = registry
-        self.genesis = initialise(directory, consortium, registry)
+        self.genesis = load_genesis(directory / "genesis.json")
         self.addresses = account_names(self.genesis.app_state)
         self.members = {entry["name"]: entry["member"] for entry in self.genesis.app_state["accounts"]}
 

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from feiqian.core.encoding import encode
+from feiqian.core.errors import Fault
 from feiqian.core.transactions import TRANSACTION_VERSION, Transaction
+from feiqian.core.wire import Committed
 from feiqian.execution.admission import check_form
+from feiqian.execution.blocks import RESULT, RESULTS_CODEC
 from feiqian.execution.registry import Registry
 from feiqian.ledger.accounts import address_of
 from feiqian.ledger.authority import single_key_policy
@@ -33,6 +36,9 @@ KEYS = 1_000
 
 MEMBER = "north-bank"
 FUNDS_MINOR = 1_000_000
+ADMINISTRATION = "issuance"
+"""The bank's first account, by which it opens others."""
+
 OPENS_PER_TRANSACTION = 100
 LEGS_PER_TRANSACTION = 1_000
 FUNDING_LIFETIME_MS = 590_000
@@ -89,7 +95,7 @@ def populate(ledger: SampleLedger, population: Population, told: Progress) -> No
         Metrics(),
         block_interval_ms=1,
         clock_ms=clock_ms,
-        committed=lambda _: None,
+        committed=_check_done,
     )
     engine.start()
     supply = ledger.issue("treasury", population.count * FUNDS_MINOR)
@@ -98,6 +104,13 @@ def populate(ledger: SampleLedger, population: Population, told: Progress) -> No
         _run(ledger.registry, engine, pool, orders, partial(told, what))
     engine.stop()
     store.close()
+
+
+def _check_done(block: Committed) -> None:
+    for entry in RESULTS_CODEC.decode_trusted(block.results):
+        result = RESULT.decode_trusted(entry.result)
+        if result.number:
+            raise Fault(f"populating failed: {result.codespace} {result.number}: {result.message}")
 
 
 def _run(
@@ -119,10 +132,10 @@ def _opens(ledger: SampleLedger, population: Population) -> Iterator[bytes]:
     for start in range(0, population.count, OPENS_PER_TRANSACTION):
         numbers = range(start, min(start + OPENS_PER_TRANSACTION, population.count))
         messages = [
-            Open(ledger.addresses["treasury"], population.policies[number % KEYS], population.salt(number))
+            Open(ledger.addresses[ADMINISTRATION], population.policies[number % KEYS], population.salt(number))
             for number in numbers
         ]
-        yield ledger.sign("treasury", messages, lifetime_ms=FUNDING_LIFETIME_MS)
+        yield ledger.sign(ADMINISTRATION, messages, lifetime_ms=FUNDING_LIFETIME_MS)
 
 
 def _funds(ledger: SampleLedger, population: Population) -> Iterator[bytes]:

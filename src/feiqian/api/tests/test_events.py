@@ -11,7 +11,6 @@ import pytest
 
 from feiqian.client.events import EventParser, ServerEvent
 from feiqian.testing.ledgers import ASSET
-from feiqian.testing.ledgers import ASSET
 from feiqian.testing.processes import ANSWER_S
 
 URL = "/api/v1/events"

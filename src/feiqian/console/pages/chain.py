@@ -23,9 +23,7 @@ async def show_blocks(gateway: Here, request: Request[Any, Any, Any], cursor: Cu
 
 
 @get("/blocks/{height:int}", opt=chain.show_block.opt, include_in_schema=False)
-async def show_block(
-    height: AtHeight, gateway: Here, reader: Asker, request: Request[Any, Any, Any]
-) -> Response[str]:
+async def show_block(height: AtHeight, gateway: Here, reader: Asker, request: Request[Any, Any, Any]) -> Response[str]:
     """Page: one block, its header and commit, and the reader's own transactions in it."""
     block = await chain.show_block.fn(height, gateway, reader)
     header = None if block.header is None else msgspec.json.decode(block.header)
@@ -47,9 +45,7 @@ async def show_transactions(
 ) -> Response[str]:
     """Page: the transactions that the reader is party to, newest first."""
     page = await chain.list_transactions.fn(gateway, reader, cursor, PAGE, None)
-    return show(
-        request, "transactions.html", page=page, is_first=cursor is None, rule_name=_rule_names(gateway)
-    )
+    return show(request, "transactions.html", page=page, is_first=cursor is None, rule_name=_rule_names(gateway))
 
 
 @get("/transactions/{tx_id:str}", opt=chain.show_transaction.opt, include_in_schema=False)

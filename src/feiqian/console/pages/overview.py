@@ -10,6 +10,7 @@ from feiqian.api.access import Access
 from feiqian.api.gateway import Gateway
 from feiqian.api.routes import chain
 from feiqian.api.routes.parameters import Here
+from feiqian.api.shapes import MAX_PAGE
 from feiqian.api.threads import on_thread
 from feiqian.console.frame import show
 from feiqian.index.reading import BlockRow
@@ -36,8 +37,8 @@ async def show_overview(gateway: Here, request: Request[Any, Any, Any]) -> Respo
     await gateway.indexed_height()
     now_ms = time.time_ns() // 1_000_000
     blocks = await on_thread(gateway.index.blocks, None, MAX_BLOCKS)
-    assets = await _all(chain.list_assets.fn, gateway)
-    members = await _all(chain.list_members.fn, gateway)
+    assets = await _first_page(chain.list_assets.fn, gateway)
+    members = await _first_page(chain.list_members.fn, gateway)
     return show(
         request,
         "overview.html",
@@ -62,8 +63,8 @@ def pace_of(blocks: Sequence[BlockRow], now_ms: int) -> Pace:
     return Pace(sum(bars) * 1000 / window_ms, tuple(bars))
 
 
-async def _all(list_page: Any, gateway: Gateway) -> list[Any]:
-    page = await list_page(gateway, None, 500)
+async def _first_page(list_page: Any, gateway: Gateway) -> list[Any]:
+    page = await list_page(gateway, None, MAX_PAGE)
     return page.items
 
 

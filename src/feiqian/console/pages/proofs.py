@@ -10,14 +10,14 @@ from litestar.params import Parameter
 from feiqian.api.access import Access
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import BadParameter, BodyTooLarge
-from feiqian.api.routes import proofs
-from feiqian.api.routes.parameters import AddressText, Asker, Here, IdHex, SomeHeight
 from feiqian.api.rendering import render
+from feiqian.api.routes import proofs
+from feiqian.api.routes.parameters import Asker, Here, IdHex, SomeHeight
 from feiqian.api.threads import on_thread
+from feiqian.consensus.proof_file import InvalidProofFile, Verified, verify
 from feiqian.console.forms import guard_same_origin
 from feiqian.console.frame import here_of, show
 from feiqian.console.presenting import Line, describe
-from feiqian.consensus.proof_file import InvalidProofFile, Verified, verify
 from feiqian.core import addresses
 from feiqian.execution.blocks import RESULT, Result
 from feiqian.index.decoding import decode_events
@@ -151,8 +151,10 @@ def _subject(gateway: Gateway, verified: Verified) -> Subject:
     ledger = gateway.ledger
     if verified.kind == "result" and verified.value is not None:
         result = RESULT.decode(verified.value)
-        tagged = [render(event) | {"type": type(event).__struct_config__.tag} for event in decode_events(
-            ledger.registry, result)]
+        tagged = [
+            render(event) | {"type": type(event).__struct_config__.tag}
+            for event in decode_events(ledger.registry, result)
+        ]
         events = [(str(event["type"]), describe(ledger, event)) for event in tagged]
         return Subject("result", [Line("tx_id", "hash", verified.key.hex())], result, events)
     named: dict[str, Any] = {"table": verified.table}

@@ -29,12 +29,15 @@ Why = Annotated[str, Parameter(query="why", max_length=16)]
 
 
 @get("/sign-in", opt={"access": Access.PUBLIC}, include_in_schema=False)
-async def show_sign_in(
-    request: Request[Any, Any, Any], next_path: Next = "/", why: Why = ""
-) -> Response[str]:
+async def show_sign_in(request: Request[Any, Any, Any], next_path: Next = "/", why: Why = "") -> Response[str]:
     """Page: which account to sign in for."""
     return show(
-        request, "sign-in.html", here=local_path(next_path), account="", next_path=local_path(next_path), why=why,
+        request,
+        "sign-in.html",
+        here=local_path(next_path),
+        account="",
+        next_path=local_path(next_path),
+        why=why,
         complaint=None,
     )
 
@@ -54,8 +57,14 @@ async def show_challenge(gateway: Here, request: Request[Any, Any, Any]) -> Resp
         address = addresses.from_text(account)
     except MalformedAddress as error:
         return show(
-            request, "sign-in.html", status=400, here="/sign-in", account=account, next_path=local_path(next_path),
-            why="", complaint=error.message,
+            request,
+            "sign-in.html",
+            status=400,
+            here="/sign-in",
+            account=account,
+            next_path=local_path(next_path),
+            why="",
+            complaint=error.message,
         )
     challenge = gateway.sessions.challenge(address, request.headers.get("host", ""))
     return _challenge_page(request, challenge, next_path)

@@ -65,7 +65,7 @@
   follow();
 
   function follow() {
-    if (isPaused || document.hidden) return stop();
+    if (isPaused || document.hidden || !regions().length) return stop();
     if (source) return;
     source = new EventSource("/api/v1/events");
     source.addEventListener("block", soon);
@@ -96,6 +96,7 @@
       if (!answer.ok || !source) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const region of regions()) replace(region, fresh.getElementById(region.id));
+      if (!regions().length) { button.hidden = true; stop(); }
     } catch {
       // The gateway is away; the event stream comes back by itself and asks again.
     } finally {
@@ -106,6 +107,7 @@
   function replace(region, fresh) {
     if (!fresh || fresh.innerHTML === shown.get(region)) return;
     if (region.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
+    if (!fresh.hasAttribute("data-live")) region.removeAttribute("data-live");
     const known = new Set([...region.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
     const focused = region.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     shown.set(region, fresh.innerHTML);

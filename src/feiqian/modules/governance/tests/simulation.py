@@ -490,7 +490,22 @@ def story(book) -> None:
         book.done(Propose(north, CancelUpgrade(), "")),
         book.done(Propose(north, ReinstateMember("reed"), "")),
     )
-    book.block(*[book.done(Vote(south, proposal, True)) for proposal in book.open_proposals()])
+    removing, changing, cancelling, reinstating = book.open_proposals()
+    book.block(
+        book.done(Vote(south, removing, True)),
+        book.refused("governance", 8, Vote(south, changing, True)),
+        book.done(Vote(south, cancelling, True)),
+        book.refused("governance", 8, Vote(south, reinstating, True)),
+        book.done(Withdraw(mint, changing)),
+        book.done(Propose(mint, FreezeAccount(book.names["shop-2"], "court order"), "")),
+        book.refused("governance", 25, Propose(mint, FreezeAccount(north, ""), "")),
+    )
+    book.block(*[book.done(Vote(south, proposal, True)) for proposal in book.open_proposals()[-1:]])
+    book.block(
+        book.refused("ledger", 7, Propose(book.names["shop-2"], CancelUpgrade(), ""), by=["shop"]),
+        book.done(Propose(north, ReleaseAccount(book.names["shop-2"], "order lifted"), "")),
+    )
+    book.block(*[book.done(Vote(south, proposal, True)) for proposal in book.open_proposals()[-1:]])
     # With a day of voting only, the last of them expires unheard.
     book.block(book.done(Propose(mint, SuspendMember("shop"), "")), after_ms=5_000)
     book.block(after_ms=DAY_MS + 1)

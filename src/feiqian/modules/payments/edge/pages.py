@@ -9,7 +9,6 @@ from litestar.params import Parameter
 from feiqian.api.problems import NotFound
 from feiqian.api.routes.accounts import list_accounts
 from feiqian.api.routes.parameters import Asker, Cursor, Here
-from feiqian.api.shapes import Page
 from feiqian.console.forms import lead_to
 from feiqian.console.frame import show
 from feiqian.console.navigation import ModulePages, NavigationEntry
@@ -61,10 +60,12 @@ async def show_payment(
     except NotFound:
         found = []
     provable_height = _provable_height(gateway)
+    is_waiting = not found or any(payment.height > provable_height for payment in found)
     return show(
         request,
         "payments/one.html",
         uetr=uetr.lower(),
+        is_waiting=is_waiting,
         payments=[(payment, payment.height <= provable_height) for payment in found],
         scale_of=_scale_of(gateway),
     )
