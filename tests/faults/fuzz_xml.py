@@ -20,7 +20,11 @@ MAX_SEED_PAYMENTS = 2
 
 ODD = (
     *(b"", b"&amp;", b"&lol;", b"&#0;", b"&#x110000;", b"\xff\xfe", b"\xc0\x80", b"<![CDATA[x]]>", b"<!-- x -->"),
-    *(b"<?xml version='1.0' encoding='UTF-16'?>", b"<!DOCTYPE a [<!ENTITY lol SYSTEM 'file:///etc/passwd'>]>", b"<?x y?>"),
+    *(
+        b"<?xml version='1.0' encoding='UTF-16'?>",
+        b"<!DOCTYPE a [<!ENTITY lol SYSTEM 'file:///etc/passwd'>]>",
+        b"<?x y?>",
+    ),
     *(b"<a>" * 40, b"</Document>", b"<Document xmlns='urn:x'>", b" ", b"0", b"-1", b"1e9", b"NaN", b"0.001", b"9" * 30),
     *(b"INF", b"2026-13-45", b"NOTPROVIDED", "\u00e9\u4e2d\U0001f600".encode(), b"A" * 3_000, b"EUR", b"XXX"),
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import atheris
 
-
 MAX_INPUT_BYTES = 200_000
 
 Vary = Callable[[random.Random], bytes]
@@ -35,5 +34,9 @@ def fuzz(target: Callable[[bytes], None], seeds: Iterable[bytes], vary: Vary) ->
         for place, data in enumerate(seeds):
             (corpus / f"{place:05}").write_bytes(data)
         artifacts = f"-artifact_prefix={directory}/"
-        atheris.Setup([sys.argv[0], "-print_final_stats=1", f"-max_len={MAX_INPUT_BYTES}", artifacts, *options, str(corpus)], target, custom_mutator=mutate)
+        atheris.Setup(
+            [sys.argv[0], "-print_final_stats=1", f"-max_len={MAX_INPUT_BYTES}", artifacts, *options, str(corpus)],
+            target,
+            custom_mutator=mutate,
+        )
         atheris.Fuzz()

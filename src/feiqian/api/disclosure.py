@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from feiqian.api.access import Reader
 from feiqian.api.ledger_view import FoundTransaction, LedgerView
-from feiqian.api.rendering import render_tagged
+from feiqian.core.plain import to_plain
 from feiqian.execution.registry import tag_of
 from feiqian.ledger.context import Event, Message
 from feiqian.ledger.events import Posted
@@ -41,10 +41,10 @@ class Disclosure:
         messages = () if transaction is None else transaction.messages
         acting = [self._acts_for_reader(message) for message in messages]
         if self._reader.is_regulator or (messages and all(acting)):
-            return Shown([render_tagged(message) for message in messages], found.events, True)
+            return Shown([to_plain(message) for message in messages], found.events, True)
         return Shown(
             [
-                render_tagged(message) if is_own else {"type": tag_of(type(message))}
+                to_plain(message) if is_own else {"type": tag_of(type(message))}
                 for message, is_own in zip(messages, acting, strict=True)
             ],
             [self.event(event) for event in found.events if self._concerns(event)],

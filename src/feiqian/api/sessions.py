@@ -25,9 +25,7 @@ from feiqian.ledger.accounts import ACCOUNTS
 from feiqian.ledger.members import MEMBERS
 from feiqian.state.tables import BlockState
 from feiqian.state.tables import Reader as StateReader
-
-CHALLENGE_DOMAIN = b"feiqian/session-challenge/v1\x00"
-"""What is signed starts with this, so that no signature given here could ever stand under a transaction."""
+from feiqian.wallet.sign_in import CHALLENGE_DOMAIN
 
 CHALLENGE_LIFETIME_MS = 300_000
 """Long enough for a person to copy it to where the key is and its answer back."""

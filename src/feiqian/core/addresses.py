@@ -18,7 +18,7 @@ _CHECKSUM_LENGTH = 6
 
 
 def to_text(address: bytes) -> str:
-    """Return the bech32m text of a 32-byte address, 62 characters starting with `fq1`."""
+    """Return the bech32m text of a 32-byte address, 61 characters starting with `fq1`."""
     if len(address) != ADDRESS_BYTES:
         raise MalformedAddress(f"an address has {ADDRESS_BYTES} bytes, not {len(address)}")
     return encode_bech32m(PREFIX, _regroup(address, 8, 5, pad=True))

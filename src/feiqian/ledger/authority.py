@@ -1,5 +1,6 @@
 """Authority: policies, and whether a transaction's signatures meet those of every account that it acts for."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -26,6 +27,8 @@ ACCOUNTS: Table[Account] = Table("ledger.accounts", Account)
 MAX_POLICY_BYTES = 12 * 1024
 
 _POLICY: Codec[Policy] = Codec(Policy, "policy")
+_ROLE = re.compile(r"[a-z][a-z0-9-]*")
+_KIND = re.compile(r"\*|[a-z][a-z0-9_]*\.(\*|[A-Z][A-Za-z0-9]*(\.[0-9]+)?)")
 
 
 class Contribution(Message):
@@ -104,6 +107,7 @@ def check_policy(policy: Policy) -> None:
         raise MalformedPolicy("policy keys must be sorted by scheme and bytes, each key once and so in one role")
     totals: dict[str, int] = {}
     for entry in policy.keys:
+        _check_role(entry.role)
         check_key(entry.key)
         totals[entry.role] = totals.get(entry.role, 0) + entry.weight
     for place, rule in enumerate(policy.rules):
@@ -199,7 +203,15 @@ def _describe(claim: Claim) -> str:
     return f"{claim.amount_minor} minor units of {claim.asset}"
 
 
+def _check_role(role: str) -> None:
+    if _ROLE.fullmatch(role) is None:
+        raise MalformedPolicy(f"role {role!r}; small letters, digits and hyphens, a letter first")
+
+
 def _check_rule(place: int, rule: PolicyRule, totals: dict[str, int]) -> None:
+    for kind in rule.kinds:
+        if _KIND.fullmatch(kind) is None:
+            raise MalformedPolicy(f"rule {place} names {kind!r}; a kind is '*', 'module.*' or 'module.Message'")
     if rule.up_to_minor is not None and rule.asset is None:
         raise MalformedPolicy(f"rule {place} limits an amount and so must name the asset: scales differ")
     if len(set(rule.kinds)) != len(rule.kinds):

@@ -8,7 +8,6 @@ from litestar.params import QueryParameter
 from feiqian.api.access import Access, Reader
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import NotFound
-from feiqian.api.rendering import render
 from feiqian.api.routes.chain import NOT_YOURS
 from feiqian.api.routes.parameters import V1, AddressText, Asker, AssetCode, Cursor, Here, Limit
 from feiqian.api.shapes import (
@@ -24,6 +23,7 @@ from feiqian.api.shapes import (
 )
 from feiqian.api.threads import on_thread
 from feiqian.core import addresses
+from feiqian.core.plain import to_plain
 from feiqian.index.tables import split_position
 from feiqian.ledger.records import Account
 
@@ -52,7 +52,7 @@ async def show_account(address: AddressText, gateway: Here, reader: Asker) -> Ac
         member=account.member,
         is_frozen=account.is_frozen,
         frozen_by=account.frozen_by,
-        policy=render(account.policy),
+        policy=to_plain(account.policy),
     )
 
 

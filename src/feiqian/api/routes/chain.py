@@ -11,7 +11,6 @@ from feiqian.api.disclosure import Disclosure
 from feiqian.api.gateway import Gateway
 from feiqian.api.ledger_view import FoundTransaction
 from feiqian.api.problems import NotFound
-from feiqian.api.rendering import render, render_tagged
 from feiqian.api.routes.parameters import (
     V1,
     Asker,
@@ -41,6 +40,7 @@ from feiqian.api.shapes import (
 )
 from feiqian.api.threads import on_thread
 from feiqian.consensus.genesis_file import write_genesis
+from feiqian.core.plain import to_plain
 from feiqian.index.reading import TransactionRow
 from feiqian.index.tables import split_position
 from feiqian.ledger.balances import get_balance
@@ -138,7 +138,7 @@ async def show_transaction(tx_id: IdHex, gateway: Here, reader: Asker) -> Transa
         sponsor=None if transaction is None else transaction.sponsor,
         expires_at_ms=None if transaction is None else transaction.expires_at_ms,
         messages=shown.messages,
-        events=[render_tagged(event) for event in shown.events],
+        events=[to_plain(event) for event in shown.events],
         signed=base64.b64encode(asked.signed).decode() if asked is not None and shown.is_whole else None,
     )
 
@@ -166,7 +166,7 @@ async def list_members(gateway: Here, cursor: Cursor = None, limit: Limit = DEFA
     """List the member institutions in the order of their ids."""
     after = read_cursor(cursor, str)
     rows = gateway.ledger.members(after[0] if after else "", limit)
-    items = [MemberBody(member_id, render(member)) for member_id, member in rows]
+    items = [MemberBody(member_id, to_plain(member)) for member_id, member in rows]
     return Page(items, write_cursor(items[-1].id) if len(items) == limit else None)
 
 
@@ -176,7 +176,7 @@ async def show_member(member_id: MemberText, gateway: Here) -> MemberBody:
     member = gateway.ledger.member(member_id)
     if member is None:
         raise NotFound(f"no member is called {member_id[:32]!r}")
-    return MemberBody(member_id, render(member))
+    return MemberBody(member_id, to_plain(member))
 
 
 def find_transaction(gateway: Gateway, tx_id: bytes, reader: Reader) -> FoundTransaction:
@@ -213,7 +213,7 @@ def summary_of(row: TransactionRow) -> TransactionSummary:
 
 def _asset(gateway: Gateway, code: str, asset: Any) -> AssetBody:
     issuance = get_balance(gateway.ledger.state(), asset.issuance_account, code)
-    return AssetBody(code, -issuance.posted_minor, render(asset))
+    return AssetBody(code, -issuance.posted_minor, to_plain(asset))
 
 
 ROUTES = (

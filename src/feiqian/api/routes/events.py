@@ -17,9 +17,9 @@ from feiqian.api.disclosure import Disclosure
 from feiqian.api.feed import FeedPage
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import BadParameter, NotIndexed, TooBusy
-from feiqian.api.rendering import render_tagged
 from feiqian.api.routes.parameters import V1, Asker, Here
 from feiqian.api.threads import on_thread
+from feiqian.core.plain import to_plain
 from feiqian.index.reading import BlockRow, EventRow, IndexAway
 from feiqian.index.tables import MAX_PLACE, position, split_position
 
@@ -109,7 +109,7 @@ def _event_frame(gateway: Gateway, row: EventRow, disclosure: Disclosure) -> byt
         "time_ms": row.time_ms,
         "tx_id": None if row.id is None else row.id.hex(),
         "kind": "genesis" if row.id is None else ("trigger" if row.is_trigger else "transaction"),
-        **render_tagged(event),
+        **to_plain(event),
     }
     return b"id: %d.%d\nevent: %s\ndata: %s\n\n" % (height, place, row.tag.encode(), msgspec.json.encode(data))
 

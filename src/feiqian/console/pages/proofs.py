@@ -10,7 +10,6 @@ from litestar.params import Parameter
 from feiqian.api.access import Access
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import BadParameter, BodyTooLarge
-from feiqian.api.rendering import render
 from feiqian.api.routes import proofs
 from feiqian.api.routes.parameters import Asker, Here, IdHex, SomeHeight
 from feiqian.api.threads import on_thread
@@ -19,6 +18,7 @@ from feiqian.console.forms import guard_same_origin
 from feiqian.console.frame import here_of, show
 from feiqian.console.presenting import Line, describe
 from feiqian.core import addresses
+from feiqian.core.plain import to_plain
 from feiqian.execution.blocks import RESULT, Result
 from feiqian.index.decoding import decode_events
 from feiqian.ledger.balances import BALANCES
@@ -151,10 +151,7 @@ def _subject(gateway: Gateway, verified: Verified) -> Subject:
     ledger = gateway.ledger
     if verified.kind == "result" and verified.value is not None:
         result = RESULT.decode(verified.value)
-        tagged = [
-            render(event) | {"type": type(event).__struct_config__.tag}
-            for event in decode_events(ledger.registry, result)
-        ]
+        tagged = [to_plain(event) for event in decode_events(ledger.registry, result)]
         events = [(str(event["type"]), describe(ledger, event)) for event in tagged]
         return Subject("result", [Line("tx_id", "hash", verified.key.hex())], result, events)
     named: dict[str, Any] = {"table": verified.table}
@@ -165,7 +162,7 @@ def _subject(gateway: Gateway, verified: Verified) -> Subject:
         }
     else:
         named["key"] = verified.key.hex()
-    record = {} if verified.record is None else render(verified.record)
+    record = {} if verified.record is None else to_plain(verified.record)
     return Subject(verified.kind, describe(ledger, named | record), None, [])
 
 

@@ -231,11 +231,15 @@ def asset_of(model: Model, code: str) -> Asset:
 
 
 BAD_KEYS: dict[PublicKey, tuple[str, int]] = {
-    # The point of order 1, of small order (libsodium's list), a y that is not reduced; P-256 with a wrong prefix.
+    # Points of small order (libsodium's list), a y that is not reduced; P-256 with wrong prefixes; no point of SM2.
+    PublicKey(1, bytes.fromhex("00" * 32)): ("core", 5),
     PublicKey(1, bytes.fromhex("01" + "00" * 31)): ("core", 5),
     PublicKey(1, bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")): ("core", 5),
+    PublicKey(1, bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")): ("core", 5),
+    PublicKey(1, bytes.fromhex("ec" + "ff" * 30 + "7f")): ("core", 5),
     PublicKey(1, (2**255 - 19 + 3).to_bytes(32, "little")): ("core", 5),
     PublicKey(2, bytes([5]) + bytes(32)): ("core", 5),
+    PublicKey(2, bytes([5]) + b"\x01" * 32): ("core", 5),
     PublicKey(2, bytes(32)): ("core", 5),
     PublicKey(3, bytes(64)): ("core", 5),
     PublicKey(9, bytes(32)): ("core", 6),

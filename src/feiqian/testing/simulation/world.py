@@ -59,7 +59,7 @@ class Sent(NamedTuple):
     fault: tuple[str, int] | None = None
 
     def __repr__(self) -> str:
-        signers = sorted(consortium.NAME_OF[key] for key in self.signers)
+        signers = sorted(consortium.NAME_OF.get(key, "somebody") for key in self.signers)
         shown = ", ".join(repr(message)[:400] for message in self.messages)
         return f"<{self.sponsor} by {signers} until {self.expires_at_ms} {self.fault or ''}: {shown}>"
 

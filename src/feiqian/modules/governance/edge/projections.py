@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 import sqlalchemy as sa
 
-from feiqian.api.rendering import render_tagged
+from feiqian.core.plain import to_plain
 from feiqian.index.projection import CommittedEvent, Projection, Rows
 from feiqian.index.tables import BIG
 from feiqian.ledger.context import Event
@@ -54,7 +54,7 @@ BALLOTS = sa.Table(
 def _on_proposed(rows: Rows, committed: CommittedEvent) -> None:
     event = committed.event
     assert isinstance(event, Proposed)
-    action = render_tagged(event.action)
+    action = to_plain(event.action)
     rows.insert(
         PROPOSALS,
         position=committed.position,
