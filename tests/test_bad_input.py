@@ -394,7 +394,7 @@ def test_the_same_transaction_again_is_refused_within_a_block_and_after_it(world
 
 
 def test_the_true_one_still_runs_after_stripped_and_altered_copies_in_earlier_blocks() -> None:
-    """An observer sends first, in blocks of its own: without the checker's signature, forged, and with a key too many."""
+    """An observer sends first, in blocks of its own: without a checker's signature, forged, with a key too many."""
     world = World(STORE)
     world.open_business()
     board = world.names["mill-board"]

@@ -5,6 +5,7 @@ It starts the index beside itself, as a process of its own, and starts it again 
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import sys
@@ -53,6 +54,10 @@ OTHER_DESCRIPTORS = 512
 log = structlog.get_logger("feiqian.api")
 
 
+OWNER_ONLY = 0o077
+"""Index and vault hold what members alone may read: their files are for the process's own user."""
+
+
 def main(arguments: list[str]) -> int:
     """Run the gateway of the directory named; return its exit status."""
     if len(arguments) != 1:
@@ -61,6 +66,7 @@ def main(arguments: list[str]) -> int:
     directory = Path(arguments[0]).absolute()
     try:
         configure_logs("info", "gateway")
+        os.umask(OWNER_ONLY)
         settings = fit_to_descriptors(read_gateway_settings(directory), _raise_descriptor_limit())
         uvloop.run(run(directory, settings))
     except (SettingsError, InvalidGenesis, FileNotFoundError) as error:

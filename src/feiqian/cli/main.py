@@ -20,13 +20,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "key": ("feiqian.cli.keys:app", "Make key files, read their public halves, sign in."),
     "submit": ("feiqian.cli.submitting:submit", "Sign the messages in a file as one transaction and submit it."),
     "account": ("feiqian.cli.reading:account", "Print an account: who holds it, its balances and last entries."),
+    "pending": ("feiqian.cli.reading:pending", "Print what waits for approval on behalf of an account."),
     "tx": ("feiqian.cli.reading:tx", "Print a transaction: what was asked and what came of it."),
     "block": ("feiqian.cli.reading:block", "Print a block: its place in the chain."),
     "export": ("feiqian.cli.reading:export", "Print a whole list as JSON lines."),
     "proof": ("feiqian.cli.proving:proof", "Write a proof file: a balance, a result, a record or its absence."),
     "verify": ("feiqian.cli.proving:verify", "Check a proof file offline."),
     "audit": ("feiqian.cli.upkeep:audit", "Run a ledger again from its base and compare everything."),
-    "snapshot": ("feiqian.cli.upkeep:snapshot", "Write the state after a block into one file."),
+    "snapshot": ("feiqian.cli.upkeep:snapshot", "Write the state after a block into one checkable file."),
     "archive": ("feiqian.cli.upkeep:archive", "Put a ledger's blocks into hash-chained segment files."),
 }
 

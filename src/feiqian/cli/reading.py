@@ -68,6 +68,33 @@ def account(
     )
 
 
+def pending(
+    address: str,
+    *,
+    ended: bool = False,
+    key: Path | None = None,
+    as_account: str | None = None,
+    url: Url = None,
+    json: bool = False,
+) -> None:
+    """Print what waits for approval on behalf of an account, newest first.
+
+    Parameters
+    ----------
+    address: the account, fq1….
+    ended: also what was executed, failed, withdrawn or expired.
+    key: a key file of the account's policy, to sign in with.
+    as_account: the account to sign in for, where it is another one than ADDRESS.
+    url: the gateway's address.
+    json: print one JSON value.
+    """
+    from_text(address)
+    with connect(url, as_account or address, key) as client:
+        items = list(client.pages(f"/accounts/{address}/pending", ended=ended))
+    rows = [item | {"asks_for": ", ".join(message["type"] for message in item["messages"])} for item in items]
+    Output(is_json=json).rows(("id", "status", "asks_for", "height", "expires_at_ms"), items if json else rows)
+
+
 def tx(
     tx_id: str, *, key: Path | None = None, as_account: str | None = None, url: Url = None, json: bool = False
 ) -> None:

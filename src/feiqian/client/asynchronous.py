@@ -55,7 +55,9 @@ class AsyncClient:
         """Sign in for an account with a key of its policy; later calls carry the session."""
         asked = await self.json(calls.challenge(account))
         chain_id = (await self.status())["chain_id"]
-        signature = sign_challenge(bytes.fromhex(asked["bytes_to_sign"]), chain_id, asked["audience"], key)
+        signature = sign_challenge(
+            bytes.fromhex(asked["bytes_to_sign"]), chain_id, calls.host_of(str(self._http.base_url)), key
+        )
         opened = await self.json(calls.session(asked["challenge"], key.public, signature))
         self._http.headers["Authorization"] = f"Bearer {opened['token']}"
         return opened

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -91,6 +91,11 @@ def vault_get(commitment: bytes) -> Call:
 def vault_erase(commitment: bytes) -> Call:
     """Erase a document's content, keys and salt."""
     return Call("DELETE", f"{PREFIX}/vault/{commitment.hex()}", {})
+
+
+def host_of(base_url: str) -> str:
+    """Return the host, with its port where one is named, that a gateway reached at this address calls itself."""
+    return urlsplit(base_url).netloc
 
 
 def segment(text: str) -> str:

@@ -77,7 +77,8 @@ class Client:
         asked = self.json(calls.challenge(account))
         chain_id = self.status()["chain_id"]
         to_sign = bytes.fromhex(asked["bytes_to_sign"])
-        signature = sign_challenge(to_sign, chain_id, asked["audience"], key)
+        host = calls.host_of(str(self._http.base_url))
+        signature = sign_challenge(to_sign, chain_id, host, key)
         opened = self.json(calls.session(asked["challenge"], key.public, signature))
         self._http.headers["Authorization"] = f"Bearer {opened['token']}"
         return opened

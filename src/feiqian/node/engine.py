@@ -27,6 +27,7 @@ from feiqian.execution.blocks import (
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.errors import SponsorOverLimit
+from feiqian.ledger.metering import admission_work
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.records import Parameters
 from feiqian.ledger.triggers import next_due_ms
@@ -91,8 +92,8 @@ class SoloEngine:
         self._made_at_ms = 0
         self._evicted_at_ms = 0
         self._next_trigger_ms = next_due_ms(BlockState(store))
-        self._capacity = 2**31
-        self._work_ratio = 2
+        self._full_count = 2**31
+        self._work_permille = 1000
         self._ms_per_transaction = 0.1
         self._kept_at_s = 0.0
 
@@ -148,7 +149,7 @@ class SoloEngine:
         now_ms = self._next_time_ms()
         rest_ms = max(0, min(self._interval_ms, self._made_at_ms + self._interval_ms - now_ms))
         if self._pool.waiting:
-            return 0 if self._pool.waiting >= self._capacity else rest_ms
+            return 0 if self._pool.waiting >= self._full_count else rest_ms
         moments = [moment for moment in (self._next_trigger_ms, self._pool.next_early_ms) if moment is not None]
         return max(rest_ms, min(moments) - now_ms) if moments else None
 
@@ -160,11 +161,16 @@ class SoloEngine:
     def _make_block(self) -> None:
         # Taken before the view: what the commit thread takes off meanwhile is in the view then.
         ahead = tuple(self._ahead)
-        # One read transaction for the whole block: opening one costs more than a read.
+        # One read transaction for the whole block, since opening one costs more than a read; not while handing over.
         with self._store.view() as view:
-            self._make_block_on(_on_top(view, ahead))
+            made = self._execute(_on_top(view, ahead))
+        if made is not None:
+            self._ahead.append(made)
+            with self._metrics.stage("hand over"):
+                self._committer.send(made.executed)
 
-    def _make_block_on(self, reader: ReplayingReader) -> None:
+    def _execute(self, reader: ReplayingReader) -> Made | None:
+        """Return the next block, executed; None where there is no need for one after all."""
         block = self.next_block()
         parameters = get_parameters(BlockState(reader))
         with self._metrics.stage("cut"):
@@ -172,19 +178,18 @@ class SoloEngine:
         is_due = self._next_trigger_ms is not None and self._next_trigger_ms <= block.time_ms
         is_first = block.height == self._genesis.initial_height
         if not (candidates or is_due or self._owes_proof or is_first):
-            return
+            return None
         with self._metrics.stage("execute"):
             outcome = execute_block(self._registry, reader, reader, block, candidates, is_proposal=True)
         chosen = self._choose(candidates, outcome)
         if outcome.is_empty and not (self._owes_proof or is_first):
-            return
-        with self._metrics.stage("hand over"):
+            return None
+        with self._metrics.stage("assemble"):
             made = _assemble(block, chosen, outcome, parameters.app_version)
-            self._ahead.append(made)
-            self._committer.send(made.executed)
         self._height, self._time_ms, self._made_at_ms = block.height, block.time_ms, block.time_ms
         self._owes_proof = not outcome.is_empty
         self._next_trigger_ms = next_due_ms(BlockState(_on_top(reader, [made])))
+        return made
 
     def _cut(self, block: BlockInfo, parameters: Parameters) -> list[Prepared]:
         if block.time_ms - self._evicted_at_ms >= EVICT_EVERY_MS:
@@ -193,15 +198,21 @@ class SoloEngine:
         if block.height == self._genesis.initial_height:
             return []
         max_bytes = parameters.max_block_bytes - BLOCK_HEAD_BYTES
-        return self._pool.cut(block.time_ms, max_bytes, parameters.max_block_work // self._work_ratio)
+        candidates = self._pool.cut(block.time_ms, max_bytes, parameters.max_block_work * 1000 // self._work_permille)
+        if self._pool.waiting:
+            self._full_count = len(candidates)
+        return candidates
 
     def _choose(self, candidates: Sequence[Prepared], outcome: Outcome) -> tuple[Prepared, ...]:
         """Return what the block holds; what had no room returns to the pool, what may stand in no block is dropped."""
         refusals = dict(outcome.left_out)
         chosen = tuple([entry for place, entry in enumerate(candidates[: outcome.taken]) if place not in refusals])
+        admitted_work = sum([admission_work(len(entry.signed), len(entry.signers)) for entry in chosen])
+        if admitted_work:
+            # What running adds to the work of taking in, as a guide to how much the next block is cut from.
+            self._work_permille = max(1000, outcome.work * 950 // admitted_work)
         if outcome.taken < len(candidates):
             self._pool.put_back(candidates[outcome.taken :])
-            self._capacity = max(1, len(chosen))
         if not refusals:
             return chosen
         served = {entry.transaction.sponsor for entry in chosen}

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-STAGES = ("decode", "pool", "cut", "execute", "hand over", "archive", "tree", "commit", "prune", "publish")
+STAGES = ("decode", "pool", "cut", "execute", "assemble", "hand over", "archive", "tree", "commit", "prune", "publish")
 """What happens to a transaction, in order, beside the checks by the workers. From archive to prune: the committer's."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

@@ -25,9 +25,12 @@ def sign_challenge(bytes_to_sign: bytes, chain_id: str, audience: str, key: Sign
     """
     if not bytes_to_sign.startswith(CHALLENGE_DOMAIN):
         raise ChallengeSuspicious("the gateway asks to sign something that is no sign-in challenge; nothing was signed")
-    for what, name in (("ledger", chain_id), ("host", audience)):
-        if name.encode() not in bytes_to_sign:
-            raise ChallengeSuspicious(f"the challenge is not for the {what} {name!r}; nothing was signed")
+    asked = _read_body(bytes_to_sign.removeprefix(CHALLENGE_DOMAIN))
+    for what, expected, found in (("ledger", chain_id, asked.chain_id), ("host", audience, asked.audience)):
+        if found != expected:
+            raise ChallengeSuspicious(
+                f"the challenge is for the {what} {found!r}, not {expected!r}; nothing was signed"
+            )
     return key.sign(bytes_to_sign)
 
 
@@ -60,10 +63,16 @@ def read_challenge(text: str) -> Challenge:
     """
     try:
         body = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        fields = msgspec.msgpack.decode(body, type=_Fields)
+    except ValueError:
+        raise ChallengeSuspicious("this is no sign-in challenge; copy all of it; nothing was signed") from None
+    return _read_body(body)
+
+
+def _read_body(body: bytes) -> Challenge:
+    try:
+        chain_id, audience, account, _, expires_at_ms, _ = msgspec.msgpack.decode(body, type=_Fields)
     except (ValueError, msgspec.MsgspecError):
         raise ChallengeSuspicious("this is no sign-in challenge; copy all of it; nothing was signed") from None
-    chain_id, audience, account, _, expires_at_ms, _ = fields
     return Challenge(CHALLENGE_DOMAIN + body, chain_id, audience, addresses.to_text(account), expires_at_ms)
 
 

@@ -504,8 +504,9 @@ def is_met(run: Run, facts: PendingFacts) -> bool:
     try:
         check_authority(run.model, run.rules, decoded(run, facts.messages), frozenset(facts.keys))
     except Refusal as refusal:
-        assert (refusal.codespace, refusal.number) in {("ledger", 10), ("ledger", 7), ("ledger", 3)}
-        return False
+        if (refusal.codespace, refusal.number) in (("ledger", 10), ("ledger", 7), ("ledger", 3)):
+            return False
+        raise
     return True
 
 

@@ -20,7 +20,7 @@ from feiqian.ledger.records import (
     Usage,
 )
 from feiqian.state.replay import ReplayDigest
-from feiqian.testing.simulation.model import Model, open_holds
+from feiqian.testing.simulation.model import MemberFacts, Model, open_holds
 
 Records = dict[bytes, Record]
 
@@ -30,11 +30,13 @@ def trigger_key(trigger: tuple[int, int]) -> bytes:
     return trigger[0].to_bytes(8, "big") + trigger[1].to_bytes(8, "big")
 
 
+def _member(facts: MemberFacts) -> Member:
+    legal_name, lei, uscc, bic, vault_key = facts.identity
+    return Member(legal_name, lei, uscc, bic, facts.roles, vault_key, facts.is_suspended)
+
+
 def _members(model: Model) -> Records:
-    return {
-        name.encode(): Member(*facts.identity[:4], facts.roles, facts.identity[4], facts.is_suspended)
-        for name, facts in model.members.items()
-    }
+    return {name.encode(): _member(facts) for name, facts in model.members.items()}
 
 
 def _accounts(model: Model) -> Records:

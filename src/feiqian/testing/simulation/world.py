@@ -227,6 +227,7 @@ class World:
         """Run a block of these transactions and check all that can be checked; `is_proposed` chooses them first."""
         if self.has_stopped:
             return
+        self.has_stopped = True  # until all of the block was as it should be
         self.height += 1
         self.time_ms += after_ms
         block = BlockInfo(consortium.CHAIN_ID, self.height, self.time_ms)
@@ -235,7 +236,6 @@ class World:
         if self.model.upgrade and self.model.upgrade["height"] <= self.height:
             with pytest.raises(Fault, match="install that release"):
                 execute_block(registry(), before, before, block, prepared)
-            self.has_stopped = True
             return
         outcome = execute_block(registry(), before, before, block, prepared)
         after = Layered(before, outcome.changes, outcome.replay_ids)
@@ -251,6 +251,7 @@ class World:
         if is_proposed:
             self._check_proposal(before, block, prepared, outcome)
         self._commit(queue, outcome)
+        self.has_stopped = False
 
     def _predict(self, queue: Sequence[Sent], results: Sequence[tuple[bytes, Result]]) -> None:
         """Write into `answers` what the model expects. Of the real results it takes only the work they report."""
@@ -429,9 +430,10 @@ def _prepared(sent: Sent) -> Prepared | Unprepared:
     try:
         prepared = prepare(registry(), consortium.CHAIN_ID, sent.signed)
     except InvalidTransaction as refusal:
-        assert (refusal.codespace, refusal.number) == sent.fault, refusal
+        if (refusal.codespace, refusal.number) != sent.fault:
+            raise
         return Unprepared(sent.signed, refusal)
-    assert sent.fault is None
+    assert sent.fault is None, f"prepared, where {sent.fault} was to come"
     return prepared
 
 

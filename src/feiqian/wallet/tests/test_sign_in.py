@@ -72,3 +72,14 @@ def test_the_signature_is_over_domain_and_challenge() -> None:
 def test_what_is_no_answer_is_refused(text: str) -> None:
     with pytest.raises(BadAnswer, match="SCHEME:KEY:SIGNATURE"):
         read_answer(text)
+
+
+@pytest.mark.parametrize(
+    ("chain_id", "host"), [("other-1", "bank.example"), ("sample-1", "evil.example"), ("sample-1", "bank.exampl")]
+)
+def test_a_challenge_for_another_ledger_or_host_is_not_signed(chain_id: str, host: str) -> None:
+    key = Ed25519Key(bytes(range(32)))
+    asked = read_challenge(text_of(BODY))
+    with pytest.raises(ChallengeSuspicious, match="nothing was signed"):
+        sign_challenge(asked.bytes_to_sign, chain_id, host, key)
+    assert len(sign_challenge(asked.bytes_to_sign, asked.chain_id, asked.audience, key)) == 64

@@ -203,9 +203,9 @@ def check_set(run: Run, action: SetParameters) -> None:
     for each in action.changes:
         refuse(each.name not in BOUNDS, "governance", 14)
         refuse(not BOUNDS[each.name][0] <= each.value <= BOUNDS[each.name][1], "governance", 16)
-    needed = {each.name: each.value for each in action.changes}.get(
-        "approvals_needed", run.model.table("governance.rules")["approvals_needed"]
-    )
+    needed: int = run.model.table("governance.rules")["approvals_needed"]
+    for each in action.changes:
+        needed = each.value if each.name == "approvals_needed" else needed
     refuse(needed > len(in_office(run.model)), "governance", 11)
 
 
@@ -329,7 +329,10 @@ def draw_propose(pick: Pick) -> Propose:
 
 def draw_vote(pick: Pick) -> Vote:
     proposal = a_proposal(pick)
-    return Vote(voter(pick), proposal, not pick.rarely(4))
+    ballots = pick.model.table("governance.ballots")
+    silent = [name for name in in_office(pick.model) if (proposal, name) not in ballots]
+    speaking = [pick.model.administrations[name] for name in silent]
+    return Vote(pick.some(speaking, voter(pick)), proposal, pick.flag())
 
 
 def draw_withdraw(pick: Pick) -> Withdraw:

@@ -23,6 +23,7 @@ from feiqian.core.amounts import to_decimal_text
 from feiqian.core.plain import from_plain
 from feiqian.execution.genesis import account_names
 from feiqian.execution.registry import discover
+from feiqian.ledger.events import PendingFailed
 from feiqian.ledger.records import Policy
 from feiqian.modules.payments.edge import onboarding, pain002, statements
 from feiqian.modules.payments.edge.account_messages import AccountMessages
@@ -210,8 +211,16 @@ def approve(pending: str, *, account: Account, key: KeyPaths = None, url: Url = 
         sponsor = client.account(raw)["member"]
         message = AccountMessages(discover()).approve(raw, bytes.fromhex(pending))
         outcome = client.submit_all([_sign(client, sponsor, [message], keys)])[0]
-    outcome.raise_if_refused()
+        outcome.raise_if_refused()
+        _raise_if_failed(client.transaction(outcome.tx_id)["events"])
     Output(is_json=json).value(msgspec.to_builtins(outcome))
+
+
+def _raise_if_failed(events: list[dict[str, Any]]) -> None:
+    """Raise what the approved payment itself was refused for: the approval stands, the payment does not."""
+    for event in events:
+        if event["type"] == PendingFailed.__struct_config__.tag:
+            raise Refused(event["codespace"], event["number"], event["message"])
 
 
 def enter_customers(

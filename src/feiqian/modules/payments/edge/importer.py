@@ -270,7 +270,8 @@ def _carry_out(file: PaymentFile, orders: list[Order], terms: Terms) -> list[Out
     sealed = [_with_particulars(file, order, terms) for order in orders]
     results = _submit([(order.debtor.alias.member, order.message) for order in sealed], terms)
     # What a colleague has to approve is put up for approval by whoever holds the maker's key.
-    waiting = [place for place, result in enumerate(results) if _needs_checker(result)]
+    # A paid one is not: the checker approved it, and proposing it again would only fail later.
+    waiting = [place for place, result in enumerate(results) if _needs_checker(result) and not sealed[place].is_paid]
     proposals = [(sealed[place].debtor.alias.member, _proposal(sealed[place], terms)) for place in waiting]
     proposed = dict(zip(waiting, _submit(proposals, terms), strict=True))
     return [
@@ -322,6 +323,8 @@ def _needs_checker(result: SubmitOutcome) -> bool:
 
 def _outcome(order: Order, result: SubmitOutcome) -> Outcome:
     error = result.error
+    if error is not None and order.is_paid and _needs_checker(result):
+        return _expected(order)
     if error is not None:
         return _rejected(order, result, error)
     if result.status in ("committed", "provable"):

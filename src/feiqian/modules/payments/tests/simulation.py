@@ -30,7 +30,8 @@ from feiqian.testing.simulation.model import (
 from feiqian.testing.simulation.picking import Pick
 
 HOUR_MS = 3_600_000
-UETRS = tuple(bytes.fromhex(f"eb6305c91f7f4{number:03x}aed016487c27b42d") for number in range(4)) + (
+UETRS = (
+    *(bytes.fromhex(f"eb6305c91f7f4{number:03x}aed016487c27b42d") for number in range(4)),
     bytes.fromhex("eb6305c91f7f49deaed016487c27b42d"),
     bytes.fromhex("eb6305c91f7f19deaed016487c27b42d"),
     bytes.fromhex("eb6305c91f7f49de2ed016487c27b42d"),
