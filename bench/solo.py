@@ -42,7 +42,7 @@ from feiqian.testing.population import Population, populate
 from feiqian.testing.processes import Channel
 
 SMALL_ACCOUNTS = 10_000
-BATCH, CONNECTIONS = 500, 24
+BATCH, CONNECTIONS = 1_000, 32
 PACED_BATCH, PACED_CONNECTIONS = 100, 96
 PACED_SHARE = 0.8
 LEGS, LEGS_BATCH = 1_000, 20

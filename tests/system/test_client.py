@@ -12,6 +12,7 @@ from feiqian.consensus.genesis_file import read_genesis
 from feiqian.consensus.proof_file import verify
 from feiqian.core.transactions import decode_signed, transaction_id
 from feiqian.ledger.errors import InsufficientAvailable
+from feiqian.ledger.records import Balance
 from feiqian.testing.ledgers import ASSET, key_of
 from feiqian.wallet.keys import Ed25519Key
 
@@ -80,7 +81,7 @@ def test_proofs_verify_offline_against_the_genesis(running) -> None:
         address = sample.addresses["south"]
         balance = verify(client.prove_balance(address, ASSET), genesis, tables)
         posted = client.balances(address)[0]["posted_minor"]
-        assert balance.record is not None
+        assert isinstance(balance.record, Balance)
         assert balance.record.posted_minor == posted
         assert verify(client.prove_transaction(outcome.tx_id), genesis, tables).key.hex() == outcome.tx_id
         assert verify(client.prove_balance(address, "NONE.such"), genesis, tables).kind == "absence"

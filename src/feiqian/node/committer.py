@@ -21,7 +21,7 @@ from feiqian.core.encoding import Hash32, Height, Record, TimeMs, Uint32, Uint63
 from feiqian.core.errors import Fault
 from feiqian.execution.blocks import BLOCK, BUNDLE, RESULTS_CODEC, bundle_results
 from feiqian.node.configuration import Layout
-from feiqian.node.workers import Worker, read_message, serve_as_worker, start_worker, write_message
+from feiqian.node.workers import Worker, read_message, serve_as_worker, start_worker, tune_collector, write_message
 from feiqian.state.store import HeightWrites, Store
 
 STAGES = ("archive", "tree", "commit", "prune")
@@ -206,6 +206,7 @@ def _serve(stream: BufferedRWPair) -> None:
         committer = Committer(
             store, load_genesis(layout.genesis), SoloSigner.load(layout.validator_key), int(past_heights)
         )
+        tune_collector()
         write_message(stream, b"open")
         while (data := read_message(stream)) is not None:
             write_message(stream, encode(committer.commit(_EXECUTED.decode(data))))

@@ -25,7 +25,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     block_interval_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
     """Time from the start of one block to the start of the next while transactions arrive; a full one starts sooner."""
     pool_transactions: Count = 100_000
-    pool_bytes: Size = 128 * 2**20
+    pool_bytes: Size = 256 * 2**20
     verify_workers: Annotated[int, Meta(ge=1, le=64)] = 2
     """Processes that check transactions; as many as the machine has cores is best."""
     submit_bytes: Size = 64 * 2**20

@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import gc
 import os
 import signal
 import sys
@@ -29,6 +28,7 @@ from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics, ProcessCollector
 from feiqian.node.server import Server
 from feiqian.node.verifier import Verifiers
+from feiqian.node.workers import tune_collector
 from feiqian.process.logs import configure_logs
 from feiqian.process.readiness import tell_ready
 from feiqian.state.store import Store
@@ -113,7 +113,7 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
         subscribers_changed=metrics.subscribers.inc,
     )
     await server.start(layout.socket)
-    _tune_collector()
+    tune_collector()
     engine.start()
     readers = guard_task(asyncio.create_task(_clear_stale_readers(store), name="stale readers"))
     ready = guard_task(asyncio.create_task(_tell_when_ready(has_begun, engine, layout), name="ready"))
@@ -177,11 +177,3 @@ def _only_node(layout: Layout) -> Iterator[None]:
         except BlockingIOError:
             raise SettingsError(f"a node runs in {layout.directory} already; stop it first") from None
         yield
-
-
-def _tune_collector() -> None:
-    # Nearly all that is allocated is freed by reference counts (Records are not even tracked), so the collector only
-    # walks what the pool holds, again and again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000)

@@ -21,7 +21,15 @@ from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.replay import ReplayReader
 from feiqian.node.faults import guard_task
-from feiqian.node.workers import LENGTH, Worker, read_message, serve_as_worker, start_worker, write_message
+from feiqian.node.workers import (
+    LENGTH,
+    Worker,
+    read_message,
+    serve_as_worker,
+    start_worker,
+    tune_collector,
+    write_message,
+)
 from feiqian.state.store import Store
 from feiqian.state.tables import BlockState
 
@@ -159,6 +167,7 @@ async def _read_answers(reader: asyncio.StreamReader) -> tuple[Answer, ...]:
 def _serve(stream: BufferedRWPair) -> None:
     store = Store.open(sys.argv[1], read_only=True)
     checker = Checker(discover(), store)
+    tune_collector()
     write_message(stream, encode(()))
     while (data := read_message(stream)) is not None:
         write_message(stream, encode(checker.check(_CHUNK_DECODER.decode(data))))

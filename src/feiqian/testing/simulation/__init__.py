@@ -25,6 +25,7 @@ class Simulation:
     `triggers`: what each of its triggers does to the model. `records`: what each of its tables must hold.
     `genesis`: its section of the consortium file; `found` writes what that means into the model.
     `opening`: messages that every run starts with, so that there is something to move; none may be refused.
+    `crowd`: a message as large as the module has, so that a few fill a block and their sponsor's share of it.
     `story`: transactions for the golden blocks, each message once done and once refused at least.
     """
 
@@ -34,6 +35,7 @@ class Simulation:
     genesis: Any = None
     found: Callable[[Model, Mapping[str, bytes]], None] | None = None
     opening: Callable[[Mapping[str, bytes]], Sequence[Message]] | None = None
+    crowd: Callable[[Any], Message] | None = None
     story: Callable[[Any], None] | None = None
 
 

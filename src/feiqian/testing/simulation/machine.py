@@ -13,7 +13,7 @@ from feiqian.execution.registry import tag_of
 from feiqian.ledger.context import Message
 from feiqian.testing.simulation.model import wanted_signers
 from feiqian.testing.simulation.picking import PUBLIC_KEYS, Pick
-from feiqian.testing.simulation.world import LAYERED, MEMORY, STORE, Sent, World, registry, rules
+from feiqian.testing.simulation.world import LAYERED, MEMORY, STORE, Sent, World, parts, registry, rules
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -44,11 +44,27 @@ class SimulationMachine(RuleBasedStateMachine):
             pick = self._pick(number)
             self._add(pick, self._other_copy(pick))
 
-    @rule(jump_ms=st.sampled_from(JUMPS_MS))
-    def pass_time(self, jump_ms: int) -> None:
-        """Let hours or days go by, so that holds, approvals, proposals and transactions expire."""
+    @rule(jump_ms=st.sampled_from(JUMPS_MS), number=SEEDS)
+    def pass_time(self, jump_ms: int, number: int) -> None:
+        """Let hours or days go by, so that holds, approvals and proposals expire, some while they are asked for."""
         self._run(1_000, is_proposed=False)
+        if not self.world.has_stopped:
+            pick = self._pick(number)
+            types = list(rules())
+            self.queue = [self._transaction(pick, pick.one(types), jump_ms) for _ in range(pick.integer(0, 5))]
         self._run(jump_ms, is_proposed=False)
+
+    @rule(number=SEEDS)
+    def crowd(self, number: int) -> None:
+        """Send more than a block holds, and more than a sponsor may put into it."""
+        large = [part.crowd for part in parts().values() if part.crowd is not None]
+        if self.world.has_stopped or not large:
+            return
+        pick = self._pick(number)
+        for _ in range(pick.integer(4, 14)):
+            sent = self.world.send([pick.one(large)(pick)], expires_in_ms=EXPIRIES_MS[0])
+            self.queue.append(sent)
+        self._run(1_000, is_proposed=pick.flag())
 
     @rule(count=st.integers(1, 3))
     def idle(self, count: int) -> None:
@@ -62,7 +78,7 @@ class SimulationMachine(RuleBasedStateMachine):
             return
         pick = self._pick(number)
         self._add(pick, self._transaction(pick, message_type))
-        while pick.rarely(4):
+        while pick.rarely(6):
             self._add(pick, self._transaction(pick, pick.one(list(rules()))))
 
     def teardown(self) -> None:
@@ -91,7 +107,7 @@ class SimulationMachine(RuleBasedStateMachine):
         source = random.Random(f"{number}/{self.steps}")
         return Pick(source, world.model, world.names, _any_message, world.time_ms)
 
-    def _transaction(self, pick: Pick, message_type: type[Message]) -> Sent:
+    def _transaction(self, pick: Pick, message_type: type[Message], ahead_ms: int = 0) -> Sent:
         messages = [rules()[message_type].draw(pick)]
         if pick.rarely(3):
             messages += [_any_message(pick) for _ in range(pick.integer(1, 3))]
@@ -100,7 +116,7 @@ class SimulationMachine(RuleBasedStateMachine):
             signers = _other_signers(pick, signers)
         sponsor = pick.member() if pick.rarely() else None
         expires_in_ms = pick.one(EXPIRIES_MS) if pick.rarely(2) else EXPIRIES_MS[0]
-        return self.world.send(messages, signers[:16], sponsor=sponsor, expires_in_ms=expires_in_ms)
+        return self.world.send(messages, signers[:16], sponsor=sponsor, expires_in_ms=ahead_ms + expires_in_ms)
 
     def _other_copy(self, pick: Pick) -> Sent:
         sent = pick.one(self.history)

@@ -259,14 +259,15 @@ def transfer(run: Run, message: Transfer) -> None:
 def draw_batch(pick: Pick) -> BatchTransfer:
     code = pick.asset()
     payer = pick.holder(code)
-    if pick.rarely():
-        # Large enough that two or three of them fill a sponsor's share or the block.
-        legs = tuple([BatchLeg(pick.listed(code), 1, b"")] * pick.one((1_000, 900)))
-        return BatchTransfer(payer, code, legs)
     count = pick.integer(1, 5)
     around = pick.model.free(payer, code) // count
     payees = [pick.listed(code) for _ in range(count)]
     return BatchTransfer(payer, code, tuple(BatchLeg(payee, pick.amount(around), pick.mark()) for payee in payees))
+
+
+def draw_crowd(pick: Pick) -> BatchTransfer:
+    payer = pick.names[pick.one(("shop", "mill", "watch"))]
+    return BatchTransfer(payer, pick.one(("OIL", "EUR.north")), tuple([BatchLeg(pick.account(), 1, b"")] * 1_000))
 
 
 def batch(run: Run, message: BatchTransfer) -> None:
@@ -574,6 +575,7 @@ SIMULATION = Simulation(
     },
     genesis=GENESIS,
     opening=opening,
+    crowd=draw_crowd,
     found=found,
     story=story,
 )

@@ -74,7 +74,9 @@ def opening(names: Mapping[str, bytes]) -> list[Message]:
     """Return proposals to vote on."""
     identity = Identity("Reed Ltd", None, None, None, ("governor",), None)
     joining = AdmitMember("reed", identity, single_key_policy(KEYS["spare"].public), bytes(8))
-    return [Propose(names["mint"], joining, ""), Propose(names["north"], SuspendMember("shop"), "")]
+    # Where this one passes, one governor decides alone from then on, and much more is decided.
+    alone = SetParameters((ParameterChange("approvals_needed", 1),))
+    return [Propose(names["mint"], joining, ""), Propose(names["north"], alone, "")]
 
 
 def in_office(model: Model) -> list[str]:
@@ -283,9 +285,9 @@ def draw_action(pick: Pick):
         return draw_parameters(pick)
     if kind == 6:
         return RemoveMember(member)
-    if kind == 7:
+    if kind == 7 and not suspended:
         return SuspendMember(member)
-    if kind < 10:
+    if 7 <= kind < 10:
         return ReinstateMember(pick.some(suspended, member))
     if kind == 10:
         # Mostly so far ahead that the run ends before: at that height this release stops.
@@ -332,7 +334,9 @@ def draw_vote(pick: Pick) -> Vote:
     ballots = pick.model.table("governance.ballots")
     silent = [name for name in in_office(pick.model) if (proposal, name) not in ballots]
     speaking = [pick.model.administrations[name] for name in silent]
-    return Vote(pick.some(speaking, voter(pick)), proposal, pick.flag())
+    # Opinion on a proposal is mostly one, so that some are rejected and not only outvoted.
+    is_liked = proposal[0] % 2 == 0
+    return Vote(pick.some(speaking, voter(pick)), proposal, is_liked != pick.rarely(2))
 
 
 def draw_withdraw(pick: Pick) -> Withdraw:
@@ -509,6 +513,10 @@ def story(book) -> None:
         book.done(Propose(north, ReleaseAccount(book.names["shop-2"], "order lifted"), "")),
     )
     book.block(*[book.done(Vote(south, proposal, True)) for proposal in book.open_proposals()[-1:]])
+    book.block(book.done(Propose(mint, SuspendMember("mill"), "")))
+    unloved = book.open_proposals()[-1]
+    book.block(*[book.done(Vote(account, unloved, False)) for account in (north, south, watch)])
+    book.block(book.refused("governance", 4, Vote(watch, unloved, True)))
     # With a day of voting only, the last of them expires unheard.
     book.block(book.done(Propose(mint, SuspendMember("shop"), "")), after_ms=5_000)
     book.block(after_ms=DAY_MS + 1)

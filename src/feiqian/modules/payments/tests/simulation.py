@@ -158,7 +158,8 @@ def an_agent(pick: Pick) -> tuple[str, Agent | None]:
 
 def draw_remove_agent(pick: Pick) -> RemoveAgent:
     asset, agent = an_agent(pick)
-    return RemoveAgent(asset, pick.account() if agent is None or pick.rarely() else agent.settlement_account)
+    # Rarely right: without agents nothing is paid.
+    return RemoveAgent(asset, agent.settlement_account if agent is not None and pick.rarely(3) else pick.account())
 
 
 def remove_agent(run: Run, message: RemoveAgent) -> None:
@@ -226,7 +227,8 @@ def draw_transfer(pick: Pick) -> CreditTransfer:
         return again(pick, *pick.one(paid))
     fallback = ("EUR.north", pick.account())
     debtor_asset, debtor = pick.some([key for key in known if model.free(key[1], key[0]) > 0] or known, fallback)
-    creditor_asset, creditor = pick.some(known, (pick.asset(), pick.account()))
+    others = [key for key in known if key != (debtor_asset, debtor)]
+    creditor_asset, creditor = pick.some(others, pick.one([*known, fallback]))
     readers = tuple(sorted({"north", "south", "watch", "mill"}))
     documents = (
         None,
