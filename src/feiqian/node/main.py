@@ -121,13 +121,18 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
     log.info("stopping", height=store.height)
     for task in (readers, ready):
         task.cancel()
+    await _stop(engine, server, verifiers)
+    log.info("stopped", height=store.height)
+    store.close()
+
+
+async def _stop(engine: SoloEngine, server: Server, verifiers: Verifiers) -> None:
+    """Finish what is being committed, then close every connection and end the helpers."""
     await asyncio.to_thread(engine.stop)
     await server.stop()
     await verifiers.stop()
     # Threads that still read a block for a connection that is gone.
-    await loop.shutdown_default_executor()
-    log.info("stopped", height=store.height)
-    store.close()
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def clock_ms() -> int:

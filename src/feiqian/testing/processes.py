@@ -158,11 +158,15 @@ class Channel:
 
     def read(self) -> Reply | None:
         """Return the next reply, None where the node has closed the connection."""
-        head = self._stream.read(_LENGTH.size)
-        if len(head) < _LENGTH.size:
+        try:
+            head = self._stream.read(_LENGTH.size)
+            if len(head) < _LENGTH.size:
+                return None
+            size = _LENGTH.unpack(head)[0]
+            data = self._stream.read(size)
+        except ConnectionResetError:
+            # What the other side had not read when it died; all that it had sent has been read before this comes.
             return None
-        size = _LENGTH.unpack(head)[0]
-        data = self._stream.read(size)
         return REPLY_DECODER.decode(data) if len(data) == size else None
 
     def close(self) -> None:

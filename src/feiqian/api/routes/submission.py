@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -90,8 +91,8 @@ async def submit_transactions(
     batch = _read_batch(request.content_type[0], await request.body())
     waited = _WAITS[wait]
     outcomes = await gateway.submitter.submit(batch, waited, timeout_s)
-    for outcome in outcomes:
-        gateway.metrics.submitted.labels(outcome.status).inc()
+    for status, count in Counter(outcome.status for outcome in outcomes).items():
+        gateway.metrics.submitted.labels(status).inc(count)
     has_reached = all(outcome.status in _STATUS_REACHED[waited] for outcome in outcomes)
     headers = {}
     later_ms = [outcome.retry_after_ms for outcome in outcomes if outcome.status == "later"]
