@@ -1,6 +1,5 @@
 """Who may read what. Every route declares its `Access`; one that does not is refused at start and at every call."""
 
-from collections.abc import Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from litestar.routes import HTTPRoute
 
 from feiqian.api.problems import NotAllowed, NotSignedIn
 from feiqian.core.errors import Fault
+from feiqian.index.reading import Scope
 
 
 class Access(Enum):
@@ -23,33 +23,52 @@ class Access(Enum):
     PARTY = "party"
     """Signed in, and party to the thing asked for; the handler asks `Reader.may_read`. Regulators are party to all."""
     REGULATOR = "regulator"
-    """Signed in for an account of a member with the role `regulator`."""
+    """Signed in for the administration account of a member with the role `regulator`."""
+
+
+class Parties(NamedTuple):
+    """Whom a thing concerns: accounts, and members, those of the accounts among them."""
+
+    members: frozenset[str]
+    accounts: frozenset[bytes]
 
 
 class Reader(NamedTuple):
     """Who is asking. Anonymous where `member` is None.
 
-    `account` is the 32-byte address signed in with, `roles` the member's roles as state has them now.
+    `account` is the 32-byte address signed in with, `roles` the member's roles and `is_administration` whether the
+    account speaks for the member, both as state has them now. Who speaks for the member reads all that concerns it;
+    any other account's keys may be a customer's, and read what that account is party to.
     """
 
     member: str | None = None
     account: bytes | None = None
     roles: tuple[str, ...] = ()
+    is_administration: bool = False
 
     @property
     def is_regulator(self) -> bool:
         """Say whether this reader may read everything."""
-        return "regulator" in self.roles
+        return self.is_administration and "regulator" in self.roles
 
     @property
-    def sees_only(self) -> str | None:
-        """Return the member whose things alone are to be shown; None for a regulator, who sees all."""
-        assert self.member is not None, "an anonymous reader is shown no member's things"
-        return None if self.is_regulator else self.member
+    def scope(self) -> Scope | None:
+        """Return whose things alone are to be shown; None for a regulator, who sees all."""
+        assert self.member is not None, "an anonymous reader is shown nobody's things"
+        assert self.account is not None, "who is signed in has an account"
+        if self.is_regulator:
+            return None
+        return Scope(self.member, None if self.is_administration else self.account)
 
-    def may_read(self, parties: Iterable[str]) -> bool:
-        """Say whether something that concerns these members may be shown to this reader."""
-        return self.is_regulator or (self.member is not None and self.member in parties)
+    def reads_for(self, account: bytes, member: str | None) -> bool:
+        """Say whether this account, registered to this member, is one whose things are this reader's own."""
+        return member == self.member if self.is_administration else account == self.account
+
+    def may_read(self, parties: Parties) -> bool:
+        """Say whether something that concerns these parties may be shown to this reader."""
+        if self.is_administration:
+            return self.is_regulator or self.member in parties.members
+        return self.account in parties.accounts
 
 
 ANONYMOUS = Reader()

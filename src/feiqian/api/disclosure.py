@@ -1,8 +1,8 @@
 """What of a transaction or event one reader is shown: the one place where the gateway decides that.
 
-A regulator reads all, and so does a member for whose accounts every message of the transaction acts: it asked for all
-that followed. Any other party reads those messages that act for its own accounts, of the others the kind alone, and of
-each event that concerns it what `Event.for_reader` leaves it.
+A regulator reads all, and so does a reader for whom every message of the transaction acts: it asked for all that
+followed. Any other party reads those messages that act for its own accounts, of the others the kind alone, and of each
+event that concerns it what `Event.for_reader` leaves it. Which accounts are a reader's own, `Reader.reads_for` says.
 """
 
 from typing import Any, NamedTuple
@@ -55,18 +55,19 @@ class Disclosure:
         """Say whether the reader may have the result proved: a proof shows every event of it, and nothing less.
 
         Who does not read all may, where the events tell it all the same: each that a module or the ledger emitted is
-        its to read in full, and they name everyone in the entries.
+        its to read in full, and they name everyone in the entries. An event that names no account, of a payment's
+        document for one, is told to every account of the members that it names, beside those that do.
         """
         return self.transaction(found).is_whole or self._reads_all(found.events)
 
     def _reads_all(self, events: list[Event]) -> bool:
         told = [event for event in events if not isinstance(event, Posted)]
-        if not all(self._concerns(event) and self.event(event) == event for event in told):
+        if not all(self._is_told(event) and self.event(event) == event for event in told):
             return False
         accounts = {account for event in told for account in event.accounts()}
-        members = {self._reader.member, *[member for event in told for member in event.members()]}
+        members = {member for event in told for member in event.members()}
         return all(
-            leg.account in accounts or self._member_of(leg.account) in members
+            self._is_own(leg.account) or leg.account in accounts or self._member_of(leg.account) in members
             for event in events
             if isinstance(event, Posted)
             for leg in event.legs
@@ -75,15 +76,19 @@ class Disclosure:
     def _acts_for_reader(self, message: Message) -> bool:
         return any(self._is_own(claim.account) for claim in message.claims())
 
+    def _is_told(self, event: Event) -> bool:
+        return self._concerns(event) or (not event.accounts() and self._reader.member in event.members())
+
     def _concerns(self, event: Event) -> bool:
         members, accounts = event.members(), event.accounts()
         if not members and not accounts:
             return True  # Nobody's in particular: consensus parameters, an upgrade.
-        return self._reader.member in members or any(self._is_own(account) for account in accounts)
+        is_named = self._reader.is_administration and self._reader.member in members
+        return is_named or any(self._is_own(account) for account in accounts)
 
     def _is_own(self, address: bytes) -> bool:
         member = self._member_of(address)
-        return member is not None and member == self._reader.member
+        return member is not None and self._reader.reads_for(address, member)
 
     def _member_of(self, address: bytes) -> str | None:
         if address not in self._members:

@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from typing import NamedTuple
 
-from feiqian.index.reading import BlockRow, EventRow, IndexAway, IndexReader
+from feiqian.index.reading import BlockRow, EventRow, IndexAway, IndexReader, Scope
 from feiqian.index.tables import split_position
 
 POLL_S = 0.025
@@ -27,7 +27,7 @@ class EventFeed:
 
     def __init__(self, index: IndexReader) -> None:
         self._index = index
-        self._pages: OrderedDict[tuple[str | None, bool, int, int], asyncio.Task[FeedPage]] = OrderedDict()
+        self._pages: OrderedDict[tuple[Scope | None, bool, int, int], asyncio.Task[FeedPage]] = OrderedDict()
         self._changed = asyncio.Event()
         self._waiting = 0
         self.height: int | None = None
@@ -79,9 +79,9 @@ class EventFeed:
             self._waiting -= 1
         return self.height
 
-    async def page(self, member: str | None, with_events: bool, after: int, height: int) -> FeedPage:
-        """Return what follows a position up to a height: this member's events (None: all; or none), and blocks."""
-        key = (member, with_events, after, height)
+    async def page(self, scope: Scope | None, with_events: bool, after: int, height: int) -> FeedPage:
+        """Return what follows a position up to a height: the events in this scope (None: all; or none), and blocks."""
+        key = (scope, with_events, after, height)
         task = self._pages.get(key)
         if task is None:
             task = asyncio.ensure_future(asyncio.to_thread(self._read, *key))
@@ -95,11 +95,11 @@ class EventFeed:
             self._pages.pop(key, None)
             raise
 
-    def _read(self, member: str | None, with_events: bool, after: int, height: int) -> FeedPage:
+    def _read(self, scope: Scope | None, with_events: bool, after: int, height: int) -> FeedPage:
         first, _ = split_position(after + 1)
         last = min(height, first + PAGE_BLOCKS - 1)
         until = self._index.last_event_position(last)
-        events = self._index.events(member, after, PAGE_EVENTS, until) if with_events else []
+        events = self._index.events(scope, after, PAGE_EVENTS, until) if with_events else []
         if len(events) == PAGE_EVENTS:
             until = events[-1].position
             last = split_position(until)[0] - 1

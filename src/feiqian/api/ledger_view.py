@@ -1,10 +1,11 @@
 """Reads the node's store for the HTTP routes: accounts, members, assets, transactions, blocks, proofs. Read only."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from feiqian.api.access import Parties
 from feiqian.api.problems import BadParameter, NotFound, NotProvable, OutsideWindow
 from feiqian.consensus import light, proving
 from feiqian.consensus.genesis_file import Genesis
@@ -29,6 +30,7 @@ MAX_KEY_HEX = 400
 class FoundTransaction(NamedTuple):
     """A transaction, or a trigger's run, with what became of it; `asked` is None for a trigger."""
 
+    id: bytes
     height: int
     place: int
     result: Result
@@ -79,17 +81,23 @@ class LedgerView:
         rows = BALANCES.scan(self.state(), address, start)
         return [(key[len(address) :].decode(), balance) for key, balance in _page(rows, limit)]
 
-    def parties(self, events: list[Event], sponsor: str | None) -> set[str]:
-        """Return the members that events concern, by name or by account, and the sponsor."""
-        found = {member for event in events for member in event.members()}
+    def parties(self, accounts: Iterable[bytes], members: Iterable[str] = ()) -> Parties:
+        """Return these accounts, their members and these members as parties."""
+        addresses = frozenset(accounts)
         state = self.state()
-        for address in {address for event in events for address in event.accounts()}:
-            account = ACCOUNTS.get(state, address)
-            if account is not None:
-                found.add(account.member)
-        if sponsor is not None:
-            found.add(sponsor)
-        return found
+        owners = [ACCOUNTS.get(state, address) for address in addresses]
+        return Parties(frozenset([*members, *[owner.member for owner in owners if owner is not None]]), addresses)
+
+    def parties_to(self, found: FoundTransaction) -> Parties:
+        """Return whom a transaction or trigger run concerns: sponsor, accounts acted for, and whom its events name."""
+        accounts = [address for event in found.events for address in event.accounts()]
+        members = [member for event in found.events for member in event.members()]
+        transaction = None if found.asked is None else found.asked.transaction
+        # What was refused as unauthorised stands under another id than its own, and names whom it likes.
+        if transaction is not None and found.asked is not None and found.asked.tx_id == found.id:
+            accounts += [claim.account for message in transaction.messages for claim in message.claims()]
+            members.append(transaction.sponsor)
+        return self.parties(accounts, members)
 
     def transaction(self, tx_id: bytes) -> FoundTransaction | None:
         """Return the transaction or trigger run with this id."""
@@ -100,7 +108,7 @@ class LedgerView:
         result = RESULT.decode_trusted(encoded)
         asked = self.store.transaction(tx_id)
         transaction = None if asked is None else decode_transaction(self.registry, asked[2])
-        return FoundTransaction(height, place, result, decode_events(self.registry, result), transaction)
+        return FoundTransaction(tx_id, height, place, result, decode_events(self.registry, result), transaction)
 
     def results_at(self, places: Mapping[bytes, tuple[int, int]]) -> dict[bytes, tuple[int, bytes]]:
         """Return height and encoded result of each id whose height and place are given; each block is read once."""

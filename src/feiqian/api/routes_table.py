@@ -15,8 +15,9 @@ _HEADING = """\
 # Routes
 
 Written by `python -m feiqian.api.routes_table`; a test holds it to the code. Who may call a route: *public* anyone;
-*member* anyone signed in; *party* signed in and concerned by the thing asked for, others get 404; *regulator* members
-with that role, to whom every other route is open too.
+*member* anyone signed in; *party* signed in and concerned by the thing asked for, others get 404; *regulator* the
+administration account of a member with that role, to whom every other route is open too. What concerns a member, its
+administration account reads; any other account's keys read what that account is party to.
 
 | method | path | who | what |
 |---|---|---|---|

@@ -21,7 +21,7 @@ from feiqian.core.encoding import Codec, Record, TimeMs, encode
 from feiqian.core.errors import InvalidTransaction
 from feiqian.core.signatures import PublicKey, verify
 from feiqian.core.transactions import ChainId
-from feiqian.ledger.accounts import ACCOUNTS
+from feiqian.ledger.accounts import ACCOUNTS, administration_of
 from feiqian.ledger.members import MEMBERS
 from feiqian.state.tables import BlockState
 from feiqian.state.tables import Reader as StateReader
@@ -160,7 +160,8 @@ class Sessions:
         member = MEMBERS.get(state, account.member.encode())
         if member is None or member.is_suspended:
             return ANONYMOUS
-        return Reader(account.member, token.account, member.roles)
+        is_administration = administration_of(state, account.member) == token.account
+        return Reader(account.member, token.account, member.roles, is_administration)
 
     def _read(self, text: str | None) -> Token | None:
         if text is None or len(text) > MAX_TOKEN_CHARACTERS:

@@ -115,10 +115,10 @@ def _may_open(gateway: Gateway, reader: Reader) -> Callable[[str], bool]:
         if reader.member is None:
             return False
         try:
-            owner = gateway.ledger.member_of(addresses.from_text(address))
+            parties = gateway.ledger.parties([addresses.from_text(address)])
         except InvalidTransaction:
             return False
-        return owner is not None and reader.may_read((owner,))
+        return bool(parties.members) and reader.may_read(parties)
 
     return may_open
 

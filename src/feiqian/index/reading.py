@@ -1,4 +1,4 @@
-"""What the gateway reads from the index. Every question names its reader's members; None asks for everything."""
+"""What the gateway reads from the index. Every question names its reader's scope; None asks for everything."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,11 +10,13 @@ from feiqian.index.tables import (
     ACCOUNTS,
     BLOCKS,
     ENTRIES,
+    EVENT_ACCOUNTS,
     EVENT_PARTIES,
     EVENTS,
     MARKER,
     PLACE_BITS,
     RESULTS,
+    TRANSACTION_ACCOUNTS,
     TRANSACTION_PARTIES,
     TRANSACTIONS,
     position,
@@ -33,6 +35,13 @@ class IndexAway(Exception):
 def _height_of(table: sa.Table) -> sa.ColumnElement[int]:
     # A literal: PostgreSQL shifts a bigint by an integer, and a bound number would be a bigint.
     return table.c.position.op(">>")(sa.literal_column(str(PLACE_BITS)))
+
+
+class Scope(NamedTuple):
+    """Whose things are asked for: this account's alone, or where it is None everything of the member."""
+
+    member: str
+    account: bytes | None = None
 
 
 class EventRow(NamedTuple):
@@ -101,28 +110,24 @@ class IndexReader:
             except _NO_TABLES:
                 return None
 
-    def events(self, member: str | None, after: int, limit: int, until: int | None = None) -> list[EventRow]:
-        """Return the events after a position, up to another, that this member is party to, oldest first."""
+    def events(self, scope: Scope | None, after: int, limit: int, until: int | None = None) -> list[EventRow]:
+        """Return the events after a position, up to another, that concern this scope, oldest first."""
+        key = EVENTS.c.position
         question = (
             sa.select(
                 EVENTS.c.position, EVENTS.c.tag, EVENTS.c.body, RESULTS.c.id, RESULTS.c.is_trigger, BLOCKS.c.time_ms
             )
             .join(RESULTS, RESULTS.c.position == EVENTS.c.result_position, isouter=True)
             .join(BLOCKS, BLOCKS.c.height == _height_of(EVENTS), isouter=True)
-            .order_by(EVENTS.c.position)
             .limit(limit)
         )
-        if member is None:
-            question = question.where(EVENTS.c.position > after)
-        else:
-            question = (
-                question.join(EVENT_PARTIES, EVENT_PARTIES.c.position == EVENTS.c.position)
-                .where(EVENT_PARTIES.c.member == member, EVENT_PARTIES.c.position > after)
-                .order_by(None)
-                .order_by(EVENT_PARTIES.c.position)
-            )
+        if scope is not None:
+            parties, is_in_scope = _parties(scope, EVENT_PARTIES, EVENT_ACCOUNTS)
+            question = question.join(parties, parties.c.position == key).where(is_in_scope)
+            key = parties.c.position
+        question = question.where(key > after).order_by(key)
         if until is not None:
-            question = question.where((EVENTS if member is None else EVENT_PARTIES).c.position <= until)
+            question = question.where(key <= until)
         return [EventRow(*row) for row in self._rows(question)]
 
     def last_event_position(self, height: int) -> int:
@@ -167,22 +172,23 @@ class IndexReader:
         return [EntryRow(*row) for row in self._rows(question)]
 
     def transactions(
-        self, member: str | None, before: int | None, limit: int, height: int | None = None
+        self, scope: Scope | None, before: int | None, limit: int, height: int | None = None
     ) -> list[TransactionRow]:
-        """Return results before a position that this member is party to, newest first; of one block if asked."""
+        """Return results before a position that concern this scope, newest first; of one block if asked."""
         source = RESULTS.join(BLOCKS, BLOCKS.c.height == _height_of(RESULTS))
         key = RESULTS.c.position
-        if member is not None:
-            source = TRANSACTION_PARTIES.join(source, TRANSACTION_PARTIES.c.position == RESULTS.c.position)
-            key = TRANSACTION_PARTIES.c.position
+        condition = sa.true()
+        if scope is not None:
+            parties, condition = _parties(scope, TRANSACTION_PARTIES, TRANSACTION_ACCOUNTS)
+            source = parties.join(source, parties.c.position == key)
+            key = parties.c.position
         question = (
             sa.select(*RESULTS.columns, BLOCKS.c.time_ms, TRANSACTIONS.c.sponsor, TRANSACTIONS.c.kinds)
             .select_from(source.join(TRANSACTIONS, TRANSACTIONS.c.position == RESULTS.c.position, isouter=True))
+            .where(condition)
             .order_by(key.desc())
             .limit(limit)
         )
-        if member is not None:
-            question = question.where(TRANSACTION_PARTIES.c.member == member)
         if before is not None:
             question = question.where(key < before)
         if height is not None:
@@ -212,11 +218,12 @@ class IndexReader:
                 found[row[0]] = split_position(row[1])
         return found
 
-    def accounts_of(self, member: str | None, after: bytes, limit: int) -> list[tuple[bytes, str]]:
-        """Return (address, member) of accounts in address order."""
+    def accounts_of(self, scope: Scope | None, after: bytes, limit: int) -> list[tuple[bytes, str]]:
+        """Return (address, member) of the accounts in this scope, in address order."""
         question = sa.select(ACCOUNTS.c.address, ACCOUNTS.c.member).where(ACCOUNTS.c.address > after)
-        if member is not None:
-            question = question.where(ACCOUNTS.c.member == member)
+        if scope is not None:
+            is_own = ACCOUNTS.c.member == scope.member
+            question = question.where(is_own if scope.account is None else ACCOUNTS.c.address == scope.account)
         return [(row[0], row[1]) for row in self._rows(question.order_by(ACCOUNTS.c.address).limit(limit))]
 
     def _rows(self, question: sa.Select) -> Sequence[sa.Row]:
@@ -225,3 +232,9 @@ class IndexReader:
                 return connection.execute(question).all()
         except _NO_TABLES as error:
             raise IndexAway(f"the index cannot answer now: {type(error).__name__}") from error
+
+
+def _parties(scope: Scope, of_members: sa.Table, of_accounts: sa.Table) -> tuple[sa.Table, sa.ColumnElement[bool]]:
+    if scope.account is None:
+        return of_members, of_members.c.member == scope.member
+    return of_accounts, of_accounts.c.account == scope.account

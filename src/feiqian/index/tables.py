@@ -82,7 +82,16 @@ EVENT_PARTIES = sa.Table(
     sa.Column("position", BIG, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
 )
-"""Who may read an event: members named by it and members of the accounts it names."""
+"""Which members an event concerns: those named by it and those of the accounts it names."""
+
+EVENT_ACCOUNTS = sa.Table(
+    "event_accounts",
+    METADATA,
+    sa.Column("account", sa.LargeBinary, primary_key=True),
+    sa.Column("position", BIG, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+"""Which accounts an event concerns: those named by it."""
 
 TRANSACTION_PARTIES = sa.Table(
     "transaction_parties",
@@ -91,7 +100,16 @@ TRANSACTION_PARTIES = sa.Table(
     sa.Column("position", BIG, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
 )
-"""Who may read a transaction or trigger result: its sponsor and the parties to its events."""
+"""Which members a result concerns: its sponsor, those of the accounts it acted for, and the parties to its events."""
+
+TRANSACTION_ACCOUNTS = sa.Table(
+    "transaction_accounts",
+    METADATA,
+    sa.Column("account", sa.LargeBinary, primary_key=True),
+    sa.Column("position", BIG, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+"""Which accounts a result concerns: those that its messages acted for, and those that its events name."""
 
 ACCOUNTS = sa.Table(
     "accounts",

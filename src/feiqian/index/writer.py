@@ -18,11 +18,13 @@ from feiqian.index.tables import (
     ACCOUNTS,
     BLOCKS,
     ENTRIES,
+    EVENT_ACCOUNTS,
     EVENT_PARTIES,
     EVENTS,
     MARKER,
     METADATA,
     RESULTS,
+    TRANSACTION_ACCOUNTS,
     TRANSACTION_PARTIES,
     TRANSACTIONS,
     position,
@@ -62,8 +64,8 @@ class _Batch:
         self.results: list[tuple[Any, ...]] = []
         self.transactions: list[tuple[Any, ...]] = []
         self.events: list[tuple[Any, ...]] = []
-        self.event_members: list[tuple[tuple[bytes, ...], tuple[str, ...], int, int]] = []
-        self.sponsors: list[tuple[str, int]] = []
+        self.of_events: list[tuple[tuple[bytes, ...], tuple[str, ...], int, int]] = []
+        self.of_transactions: list[tuple[tuple[bytes, ...], str, int]] = []
         self.accounts: dict[bytes, tuple[str, int]] = {}
         self.legs: list[tuple[bytes, str, int, int, int, int, int]] = []
 
@@ -180,9 +182,10 @@ class IndexWriter:
         batch.transactions.append(
             (here, decoded.asked.tx_id, transaction.sponsor, kinds, transaction.expires_at_ms, size_bytes)
         )
-        # A transaction that was refused as unauthorised names any sponsor it likes: nobody reads it by that.
+        # One that was refused as unauthorised names any sponsor and any accounts it likes: nobody reads it by that.
         if decoded.id == decoded.asked.tx_id:
-            batch.sponsors.append((transaction.sponsor, here))
+            acting = tuple([claim.account for message in transaction.messages for claim in message.claims()])
+            batch.of_transactions.append((acting, transaction.sponsor, here))
 
     def _add_event(
         self,
@@ -205,7 +208,7 @@ class IndexWriter:
             for leg_index, leg in enumerate(event.legs):
                 batch.legs.append((leg.account, leg.asset, here, leg_index, leg.amount_minor, result_position, time_ms))
         batch.events.append((here, result_position, event_index, event_type.__struct_config__.tag, data))
-        batch.event_members.append((event.accounts(), event.members(), here, result_position))
+        batch.of_events.append((event.accounts(), event.members(), here, result_position))
         handlers = self._handlers.get(event_type)
         if handlers:
             result_index = result_position - position(height, 0)
@@ -226,28 +229,33 @@ class IndexWriter:
 
     def _write_parties(self, writer: Writer, batch: _Batch) -> None:
         members = self._known_members(writer, batch)
-        of_events: list[tuple[str, int]] = []
-        # A dict, not a set: rows reach the database in the ledger's order, which appends to each member's run.
-        of_results: dict[tuple[str, int], None] = dict.fromkeys(batch.sponsors)
-        for accounts, named, here, result_position in batch.event_members:
-            parties = dict.fromkeys(named)
+        # Sorted: rows reach the database in the keys' order, which appends to each party's run.
+        event_members: set[tuple[str, int]] = set()
+        event_accounts: set[tuple[bytes, int]] = set()
+        result_members: set[tuple[str, int]] = set()
+        result_accounts: set[tuple[bytes, int]] = set()
+        for accounts, sponsor, here in batch.of_transactions:
+            result_members.update((member, here) for member in (sponsor, *_owners(members, accounts)))
+            result_accounts.update((account, here) for account in accounts)
+        for accounts, named, here, result_position in batch.of_events:
+            for member in (*named, *_owners(members, accounts)):
+                event_members.add((member, here))
+                result_members.add((member, result_position))
             for account in accounts:
-                member = members.get(account)
-                if member is not None:
-                    parties[member] = None
-            for member in parties:
-                of_events.append((member, here))
-                of_results[(member, result_position)] = None
-        of_events.sort()
-        writer.insert(EVENT_PARTIES, of_events)
-        writer.insert(TRANSACTION_PARTIES, sorted(of_results))
+                event_accounts.add((account, here))
+                result_accounts.add((account, result_position))
+        writer.insert(EVENT_PARTIES, sorted(event_members))
+        writer.insert(EVENT_ACCOUNTS, sorted(event_accounts))
+        writer.insert(TRANSACTION_PARTIES, sorted(result_members))
+        writer.insert(TRANSACTION_ACCOUNTS, sorted(result_accounts))
 
     def _known_members(self, writer: Writer, batch: _Batch) -> Mapping[bytes, str]:
         if len(self._members) > REMEMBERED_ACCOUNTS:
             self._members.clear()
         known = self._members
         known.update((address, member) for address, (member, _) in batch.accounts.items())
-        asked = {account: None for accounts, _, _, _ in batch.event_members for account in accounts}
+        asked = dict.fromkeys(account for accounts, *_ in batch.of_events for account in accounts)
+        asked.update(dict.fromkeys(account for accounts, *_ in batch.of_transactions for account in accounts))
         missing = [account for account in asked if account not in known]
         if missing:
             known.update(writer.members_of(missing))
@@ -269,6 +277,10 @@ def read_marker(connection: sa.Connection) -> Marker | None:
     """Return the marker, or None where the index holds nothing yet."""
     row = connection.execute(sa.select(MARKER)).one_or_none()
     return None if row is None else Marker(*row[1:])
+
+
+def _owners(members: Mapping[bytes, str], accounts: Sequence[bytes]) -> list[str]:
+    return [members[account] for account in accounts if account in members]
 
 
 def _write_entries(writer: Writer, batch: _Batch) -> None:

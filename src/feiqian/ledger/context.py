@@ -28,18 +28,18 @@ class Message(Record):
 
 
 IsOwn = Callable[[bytes], bool]
-"""Says whether the account at an address is one of the reader's member."""
+"""Says whether the account at an address is one that the reader reads for: its own, or any of its member's."""
 
 
 class Event(Record):
     """What happened. Tagged `"module.Name"`; hashed into the result; names the parties who may read it."""
 
     def accounts(self) -> tuple[bytes, ...]:
-        """Return the addresses of the accounts concerned; their members may read the event."""
+        """Return the addresses of the accounts concerned: who reads for one of them may read the event."""
         return ()
 
     def members(self) -> tuple[str, ...]:
-        """Return the ids of further members concerned."""
+        """Return the ids of further members concerned: who speaks for one of them may read the event."""
         return ()
 
     def for_reader(self, is_own: IsOwn) -> Self:

@@ -20,11 +20,21 @@ from feiqian.wallet.sign_in import sign_challenge
 
 REGULATOR = "watchful-authority"
 REGULATOR_ACCOUNT = "watch"
+SIBLING_ACCOUNT = "branch"
+
+SIGN_IN = {
+    "other": "lantern",
+    "sibling": SIBLING_ACCOUNT,
+    "party": "treasury",
+    "administration": "issuance",
+    "regulator": REGULATOR_ACCOUNT,
+}
+"""Kinds of reader of what the treasury of north-bank did, each with the account that it signs in for."""
 
 
 def watched_consortium() -> str:
-    """Return the sample consortium with a regulator, who holds one account."""
-    text = consortium_text(accounts={**ACCOUNTS, REGULATOR_ACCOUNT: REGULATOR})
+    """Return the sample consortium with a regulator, who holds one account, and a third account of north-bank."""
+    text = consortium_text(accounts={**ACCOUNTS, SIBLING_ACCOUNT: "north-bank", REGULATOR_ACCOUNT: REGULATOR})
     return (
         text
         + f'\n[[members]]\nid = "{REGULATOR}"\nlegal_name = "Watchful Authority of Nowhere"\nroles = ["regulator"]\n'

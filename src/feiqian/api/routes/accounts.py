@@ -1,4 +1,4 @@
-"""Accounts with their balances and entries, each to its own member and to regulators."""
+"""Accounts with their balances and entries, each to its own keys, its member's administration and regulators."""
 
 from typing import Annotated
 
@@ -34,11 +34,11 @@ Time = Annotated[int | None, QueryParameter(ge=0, le=2**53, description="Block t
 async def list_accounts(
     gateway: Here, reader: Asker, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE
 ) -> Page[AccountSummary]:
-    """List the reader's member's accounts; a regulator sees all."""
+    """List the reader's account; to an administration account all of its member's, to a regulator all."""
     after = read_cursor(cursor, str)
     start = addresses.from_text(after[0]) if after else b""
     indexed = await gateway.indexed_height()
-    rows = await on_thread(gateway.index.accounts_of, reader.sees_only, start, limit)
+    rows = await on_thread(gateway.index.accounts_of, reader.scope, start, limit)
     items = [AccountSummary(addresses.to_text(address), member) for address, member in rows]
     return Page(items, write_cursor(items[-1].address) if len(items) == limit else None, indexed)
 
@@ -123,10 +123,10 @@ def account_for(gateway: Gateway, address: bytes, reader: Reader) -> Account:
     """Return an account that this reader may read.
 
     Raises:
-        NotFound: there is none, or it is another member's.
+        NotFound: there is none, or it is another's.
     """
     account = gateway.ledger.account(address)
-    if account is None or not reader.may_read((account.member,)):
+    if account is None or not reader.may_read(gateway.ledger.parties([address])):
         raise NotFound(f"account: {NOT_YOURS}")
     return account
 

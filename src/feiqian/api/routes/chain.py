@@ -89,7 +89,7 @@ async def show_block(height: AtHeight, gateway: Here, reader: Asker) -> BlockBod
     transactions = None
     if reader.member is not None:
         await gateway.feed.wait_for(height, 2.0)
-        rows = await on_thread(gateway.index.transactions, reader.sees_only, None, 10_000, height)
+        rows = await on_thread(gateway.index.transactions, reader.scope, None, 10_000, height)
         transactions = [summary_of(each) for each in reversed(rows)]
     return BlockBody(
         height=height,
@@ -111,14 +111,14 @@ async def list_transactions(
     """List the transactions and trigger runs that the reader is party to, newest first; a regulator sees all."""
     before = read_cursor(cursor, int)
     indexed = await gateway.indexed_height()
-    rows = await on_thread(gateway.index.transactions, reader.sees_only, before[0] if before else None, limit, height)
+    rows = await on_thread(gateway.index.transactions, reader.scope, before[0] if before else None, limit, height)
     items = [summary_of(row) for row in rows]
     return Page(items, write_cursor(rows[-1].position) if len(rows) == limit else None, indexed)
 
 
 @get(f"{V1}/transactions/{{tx_id:str}}", opt={"access": Access.PARTY})
 async def show_transaction(tx_id: IdHex, gateway: Here, reader: Asker) -> TransactionBody:
-    """Show a transaction, or a trigger's run, to its sponsor and the parties of its events, each its own part."""
+    """Show a transaction, or a trigger's run, to those it acts for and those it concerns, each its own part."""
     found = await on_thread(find_transaction, gateway, id_of(tx_id), reader)
     shown = await on_thread(Disclosure(gateway.ledger, reader).transaction, found)
     block = await on_thread(gateway.ledger.block, found.height)
@@ -188,9 +188,7 @@ def find_transaction(gateway: Gateway, tx_id: bytes, reader: Reader) -> FoundTra
     found = gateway.ledger.transaction(tx_id)
     if found is None:
         raise NotFound(f"transaction: {NOT_YOURS}")
-    # What was refused before it was authorised stands under another id, so this sponsor signed or was signed for.
-    sponsor = None if found.asked is None or found.asked.transaction is None else found.asked.transaction.sponsor
-    if not reader.may_read(gateway.ledger.parties(found.events, sponsor)):
+    if not reader.may_read(gateway.ledger.parties_to(found)):
         raise NotFound(f"transaction: {NOT_YOURS}")
     return found
 

@@ -1,4 +1,4 @@
-"""Live events (Server-Sent Events, WHATWG HTML): ticks for everyone, and to members what they are party to.
+"""Live events (Server-Sent Events, WHATWG HTML): ticks for everyone, and to readers what they are party to.
 
 The id of a tick is its height, that of an event `height.place`; `Last-Event-ID` goes on after either.
 """
@@ -69,9 +69,9 @@ async def follow(gateway: Gateway, reader: Reader, token: str | None, after: int
                 yield b": still here\n\n"
                 continue
             now = reader if session is None else session.reader
-            member = now.member if now.member is None or not now.is_regulator else None
+            is_signed_in = now.member is not None
             try:
-                page = await gateway.feed.page(member, now.member is not None, after, reached)
+                page = await gateway.feed.page(now.scope if is_signed_in else None, is_signed_in, after, reached)
             except IndexAway:
                 # The client comes again with the last id; by then the index may be there.
                 return

@@ -68,12 +68,10 @@ async def prove_record(
     height: SomeHeight = None,
     trusted: Trusted = None,
 ) -> Response[bytes]:
-    """Prove any state record or its absence: a regulator any, a member its own accounts' and the chain's own."""
+    """Prove any state record or its absence: a regulator any, others their own accounts' and the chain's own."""
     found, raw = gateway.ledger.table(table), key_from_hex(key)
     if not may_prove(gateway, found, raw, reader):
-        raise NotAllowed(
-            "only a regulator may have this record proved; members their own accounts' and the chain's own"
-        )
+        raise NotAllowed("only a regulator may have this record proved; others their own accounts' and the chain's own")
     return _file(await on_thread(gateway.ledger.prove_record, found, raw, height, trusted), "record")
 
 
@@ -83,8 +81,7 @@ def may_prove(gateway: Gateway, table: Table, key: bytes, reader: Reader) -> boo
         return True
     if table.name not in (ACCOUNTS.name, BALANCES.name) or len(key) < addresses.ADDRESS_BYTES:
         return False
-    owner = gateway.ledger.member_of(key[: addresses.ADDRESS_BYTES])
-    return owner is not None and reader.may_read((owner,))
+    return reader.may_read(gateway.ledger.parties([key[: addresses.ADDRESS_BYTES]]))
 
 
 def _file(content: bytes, name: str) -> Response[bytes]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from litestar import Request, Response, delete, get, put
 
-from feiqian.api.access import Access
+from feiqian.api.access import Access, Reader
 from feiqian.api.edge import Edge
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import BodyTooLarge, NotFound, Problem
@@ -20,7 +20,7 @@ OCTETS = "application/octet-stream"
 MEMBER_DAY_BYTES = 4 * 1024**3
 """What one member may put into this vault on one day."""
 DAY_MS = 86_400_000
-NOT_YOURS = "no document is held under this commitment, or you are not among its readers"
+NOT_YOURS = "no document is held under this commitment, or you do not speak for one of its readers"
 
 
 class DocumentMalformed(Problem):
@@ -91,8 +91,8 @@ async def put_document(commitment: IdHex, request: Request[Any, Any, Any], gatew
 
 @get(f"{V1}/vault/{{commitment:str}}", opt={"access": Access.PARTY}, media_type=OCTETS)
 async def get_document(commitment: IdHex, gateway: Here, reader: Asker) -> Response[bytes]:
-    """Return a sealed document to a reader that the ledger names."""
-    document, _ = await _document_for(gateway, id_of(commitment), reader.member)
+    """Return a sealed document to who speaks for a reader that the ledger names."""
+    document, _ = await _document_for(gateway, id_of(commitment), reader)
     if document.envelope is None:
         raise DocumentGone("the document was erased")
     return Response(document.envelope, media_type=OCTETS, headers={"Cache-Control": "no-store"})
@@ -101,7 +101,7 @@ async def get_document(commitment: IdHex, gateway: Here, reader: Asker) -> Respo
 @delete(f"{V1}/vault/{{commitment:str}}", opt={"access": Access.PARTY}, status_code=204)
 async def erase_document(commitment: IdHex, gateway: Here, reader: Asker) -> None:
     """Erase a document for good: a reader once its retention has ended, a regulator among its readers at any time."""
-    document, reference = await _document_for(gateway, id_of(commitment), reader.member)
+    document, reference = await _document_for(gateway, id_of(commitment), reader)
     now_ms = _now_ms()
     if now_ms < reference.retain_until_ms and not reader.is_regulator:
         raise DocumentRetained(f"the document is kept until {reference.retain_until_ms} (ms since 1970)")
@@ -109,20 +109,24 @@ async def erase_document(commitment: IdHex, gateway: Here, reader: Asker) -> Non
 
 
 async def _document_for(
-    gateway: Gateway, commitment: bytes, member: str | None
+    gateway: Gateway, commitment: bytes, reader: Reader
 ) -> tuple[StoredDocument, DocumentReference]:
-    """Return a document, or its tombstone, with its mention on the ledger, if this member is among its readers.
+    """Return a document, or its tombstone, with its mention on the ledger, if this reader is among its readers.
+
+    It is sealed for members, by keys that each keeps for itself: who signs in for the member's administration account
+    has it.
 
     Raises:
-        NotFound: there is none, it is not on the ledger, or the member is no reader of it.
+        NotFound: there is none, it is not on the ledger, or the reader does not speak for a reader of it.
+        DocumentGone: it was erased.
     """
     document = await on_thread(gateway.vault.get, commitment)
-    if document is None or member is None:
+    if document is None or not reader.is_administration:
         raise NotFound(NOT_YOURS)
     if document.envelope is None:
         raise DocumentGone("the document was erased")
     readers = tuple(wrapped.reader for wrapped in check_envelope(document.envelope).readers)
-    if member not in readers:
+    if reader.member not in readers:
         raise NotFound(NOT_YOURS)
     await gateway.indexed_height()
     reference = await on_thread(reference_of, gateway.index.engine, commitment, readers)

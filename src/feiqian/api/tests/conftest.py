@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from feiqian.core.addresses import to_text
-from feiqian.testing.gateways import REGULATOR_ACCOUNT, GatewayProcess, watched_consortium
+from feiqian.testing.gateways import SIGN_IN, GatewayProcess, watched_consortium
 from feiqian.testing.ledgers import SampleLedger, make_ledger
 from feiqian.testing.processes import NodeProcess
 
@@ -18,7 +18,8 @@ from feiqian.testing.processes import NodeProcess
 class World:
     """A running ledger in which north-bank has 1000 issued, 250 of it paid to south-bank: `paid` is that payment's id.
 
-    `lantern-works` is a member that has no part in it.
+    `lantern-works` is a member that has no part in it, `branch` an account of north-bank that has none. The
+    administration account of north-bank is `issuance`.
     """
 
     ledger: SampleLedger
@@ -28,7 +29,7 @@ class World:
     tokens: dict[str, str | None]
 
     def client(self, reader: str = "anonymous") -> httpx.Client:
-        """Return a client for one of the readers: anonymous, other, party, regulator."""
+        """Return a client for one of the readers: anonymous, or of `SIGN_IN`."""
         return self.gateway.client(self.tokens[reader])
 
     def address(self, account: str) -> str:
@@ -44,12 +45,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (issued,) = gateway.submit(ledger.issue("treasury", 1_000))
         assert issued["status"] == "committed"
         (paid,) = gateway.submit(ledger.transfer("treasury", "south", 250), wait="provable")
-        tokens: dict[str, str | None] = {
-            "anonymous": None,
-            "other": gateway.sign_in(ledger, "lantern"),
-            "party": gateway.sign_in(ledger, "treasury"),
-            "regulator": gateway.sign_in(ledger, REGULATOR_ACCOUNT),
-        }
+        tokens: dict[str, str | None] = {"anonymous": None}
+        tokens |= {reader: gateway.sign_in(ledger, account) for reader, account in SIGN_IN.items()}
         yield World(ledger, node, gateway, paid["tx_id"], tokens)
 
 

@@ -13,7 +13,14 @@ from feiqian.core.addresses import to_text
 from feiqian.modules.assets.messages import BatchLeg, BatchTransfer, PlaceHold, Transfer, VoidHold
 from feiqian.testing.ledgers import ASSET
 
-READERS = {"payer": "treasury", "payee": "south", "other payee": "lantern", "regulator": "watch"}
+READERS = {
+    "payer": "treasury",
+    "payee": "south",
+    "other payee": "lantern",
+    "payer's branch": "branch",
+    "payer's administration": "issuance",
+    "regulator": "watch",
+}
 
 
 class Sent(NamedTuple):
@@ -124,6 +131,35 @@ def test_a_payee_reads_its_own_legs_of_a_batch(office: Office, batch: Sent, read
             "legs": [{"payee": lantern, "amount_minor": 7, "reference": b"salary-l".hex()}],
         },
     }
+
+
+@pytest.mark.parametrize("read", [by_page, by_stream])
+def test_of_two_accounts_of_a_member_each_reads_its_own_legs_and_the_administration_account_both(
+    office: Office, read: Read
+) -> None:
+    """South pays 9 to branch and 6 to treasury, both of north-bank, whose administration account has no part in it."""
+    office.send(BatchTransfer(office.addresses["treasury"], ASSET, (BatchLeg(office.addresses["south"], 40, b""),)))
+    paid = (("branch", 9, b"rent-b"), ("treasury", 6, b"rent-t"))
+    legs = tuple(BatchLeg(office.addresses[payee], amount, reference) for payee, amount, reference in paid)
+    sent = office.send(BatchTransfer(office.addresses["south"], ASSET, legs), by=("south",))
+    own = {"payer's branch": paid[:1], "payer": paid[1:], "payer's administration": paid}
+    for reader, shown in own.items():
+        events = read(office, reader, sent)
+        assert events["ledger.Posted"]["legs"] == [office.leg(payee, amount) for payee, amount, _ in shown]
+        assert events["assets.BatchTransferred"]["total_minor"] == sum(amount for _, amount, _ in shown)
+        told = events["assets.BatchTransferred"]["legs"]
+        assert [leg["reference"] for leg in told] == [reference.hex() for _, _, reference in shown]
+        # The administration account reads all that was paid, and who paid it: the proof tells it no more.
+        assert office.proof(reader, sent) == (200 if shown == paid else 403)
+
+
+def test_another_account_of_the_payer_s_member_reads_nothing_of_it(office: Office, batch: Sent) -> None:
+    with office.client("payer's branch") as client:
+        for path in ("transactions", "proofs/transaction"):
+            assert client.get(f"/api/v1/{path}/{batch.tx_id}").status_code == 404
+    assert office.streamed("payer's branch", batch) == {}
+    assert len(office.transaction("payer's administration", batch)["events"][0]["legs"]) == 4
+    assert office.proof("payer's administration", batch) == 200
 
 
 def test_nothing_that_a_payee_is_sent_tells_of_another(office: Office, batch: Sent) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 import feiqian.testing as testing
-from feiqian.api.access import ANONYMOUS
+from feiqian.api.access import ANONYMOUS, Parties, Reader
 from feiqian.api.problems import ChallengeInvalid
 from feiqian.api.sessions import CHALLENGE_DOMAIN, CHALLENGE_LIFETIME_MS, COOKIE, Sessions
 from feiqian.core.addresses import to_text
 from feiqian.core.encoding import encode
-from feiqian.ledger.accounts import change_policy
+from feiqian.index.reading import Scope
+from feiqian.ledger.accounts import change_policy, set_administration
 from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.members import Member, set_member
 from feiqian.testing.ledgers import key_of
@@ -68,7 +69,7 @@ def desk() -> Desk:
 def test_a_signed_challenge_opens_a_session(desk: Desk) -> None:
     challenge = desk.challenge()
     opened = desk.sessions.open(challenge, desk.teller.public, desk.sign(challenge))
-    assert opened.reader == ("quay-bank", desk.account, ("bank", "regulator"))
+    assert opened.reader == ("quay-bank", desk.account, ("bank", "regulator"), True)
     assert opened.reader.is_regulator
     assert opened.expires_at_ms == desk.clock.ms + LIFETIME_MS
     assert desk.sessions.find(opened.token) == opened
@@ -159,6 +160,34 @@ def test_a_suspended_member_has_no_sessions_and_roles_follow_state(desk: Desk) -
         desk.sessions.open(challenge, desk.teller.public, desk.sign(challenge))
 
 
+def test_only_the_administration_account_reads_for_its_member_and_handing_it_on_counts_at_once(desk: Desk) -> None:
+    office = desk.bench.account("quay-bank", "office", single_key_policy(desk.teller.public))
+    tokens = {desk.account: desk.sign_in()}
+    first, desk.account = desk.account, office
+    tokens[office] = desk.sign_in()
+
+    def read_by(account: bytes) -> tuple[bool, bool]:
+        found = desk.sessions.find(tokens[account])
+        assert found is not None
+        return found.reader.is_administration, found.reader.is_regulator
+
+    assert (read_by(first), read_by(office)) == ((True, True), (False, False))
+    set_administration(desk.bench.context(), "quay-bank", office)
+    assert (read_by(first), read_by(office)) == ((False, False), (True, True))
+
+
+def test_an_account_is_party_to_its_own_and_its_administration_to_all_of_the_member_s() -> None:
+    customer, desk = Reader("quay-bank", b"c" * 32), Reader("quay-bank", b"d" * 32, (), True)
+    of_customer = Parties(frozenset(["quay-bank"]), frozenset([b"c" * 32]))
+    of_other = Parties(frozenset(["quay-bank"]), frozenset([b"o" * 32]))
+    of_stranger = Parties(frozenset(["moor-bank"]), frozenset([b"s" * 32]))
+    of_member = Parties(frozenset(["quay-bank"]), frozenset())
+    asked = (of_customer, of_other, of_member, of_stranger)
+    assert [customer.may_read(parties) for parties in asked] == [True, False, False, False]
+    assert [desk.may_read(parties) for parties in asked] == [True, True, True, False]
+    assert (customer.scope, desk.scope) == (Scope("quay-bank", b"c" * 32), Scope("quay-bank"))
+
+
 def test_a_token_cannot_be_made_or_changed(desk: Desk) -> None:
     token = desk.sign_in()
     raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
@@ -211,5 +240,5 @@ def test_a_challenge_for_an_account_that_is_not_open_looks_like_any_other(world:
 
 
 def test_an_anonymous_reader_is_party_to_nothing() -> None:
-    assert not ANONYMOUS.may_read(())
-    assert not ANONYMOUS.may_read(("north-bank", ""))
+    assert not ANONYMOUS.may_read(Parties(frozenset(), frozenset()))
+    assert not ANONYMOUS.may_read(Parties(frozenset(["north-bank", ""]), frozenset([bytes(32), b""])))

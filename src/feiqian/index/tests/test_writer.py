@@ -14,7 +14,7 @@ from feiqian.core.errors import Fault
 from feiqian.core.wire import Committed
 from feiqian.index.database import migrate, open_engine
 from feiqian.index.projection import CommittedEvent, Projection, Rows
-from feiqian.index.reading import IndexReader
+from feiqian.index.reading import IndexReader, Scope
 from feiqian.index.tables import ACCOUNTS, BALANCES, BLOCKS, ENTRIES, METADATA, RESULTS, TRANSACTIONS, position
 from feiqian.index.writer import IndexWriter
 from feiqian.ledger.events import Posted
@@ -119,9 +119,11 @@ def test_who_may_read_what(engine: sa.Engine, recorded: Any) -> None:
     apply_all(writer, recorded.blocks, [len(recorded.blocks)])
     reader = IndexReader(engine)
     ids = recorded.ids
+    address = recorded.ledger.addresses
 
-    def seen(member: str | None) -> set[str]:
-        rows = reader.transactions(member, None, 100)
+    def seen(member: str | None, account: str | None = None) -> set[str]:
+        scope = None if member is None else Scope(member, None if account is None else address[account])
+        rows = reader.transactions(scope, None, 100)
         return {name for name, tx_id in ids.items() if tx_id in {row.id for row in rows}}
 
     assert seen(None) == set(ids)
@@ -129,12 +131,25 @@ def test_who_may_read_what(engine: sa.Engine, recorded: Any) -> None:
     assert seen("south-bank") == {"first", "too much"}
     assert seen("lantern-works") == {"second", "back"}
     assert seen("watchful-authority") == set()
+    assert seen("north-bank", "issuance") == {"issue"}
+    assert seen("north-bank", "treasury") == {"issue", "first", "second", "back"}
+    assert seen("north-bank", "branch") == set()
+    assert seen("south-bank", "south") == {"first", "too much"}
     genesis = position(recorded.base.height + 1, 0) - 1
     everything = reader.events(None, genesis, 1_000)
     assert [row.tag for row in everything].count("ledger.Posted") == 4
-    of_south = reader.events("south-bank", genesis, 1_000)
-    assert {row.id for row in of_south} == {ids["first"]}
-    assert reader.events("south-bank", of_south[-1].position, 1_000) == []
+    for of_south in (Scope("south-bank"), Scope("south-bank", address["south"])):
+        events = reader.events(of_south, genesis, 1_000)
+        assert {row.id for row in events} == {ids["first"]}
+        assert reader.events(of_south, events[-1].position, 1_000) == []
+    issuance = reader.events(Scope("north-bank", address["issuance"]), genesis, 1_000)
+    assert [row.tag for row in issuance] == ["ledger.Posted", "assets.Issued"]
+    assert reader.events(Scope("north-bank", address["branch"]), genesis, 1_000) == []
+    of_branch = reader.events(Scope("north-bank", address["branch"]), 0, 1_000)
+    assert [row.tag for row in of_branch] == ["ledger.AccountOpened"]
+    listed = {scope: [row[0] for row in reader.accounts_of(scope, b"", 9)] for scope in (Scope("north-bank"), None)}
+    assert [len(rows) for rows in listed.values()] == [3, 6]
+    assert reader.accounts_of(Scope("north-bank", address["branch"]), b"", 9) == [(address["branch"], "north-bank")]
 
 
 def test_built_at_once_in_steps_or_on_another_database_it_is_the_same(

@@ -14,8 +14,10 @@ def upgrade() -> None:
     _marker_and_blocks()
     _results_and_transactions()
     _events()
-    _parties("event_parties")
-    _parties("transaction_parties")
+    _parties("event_parties", "member", sa.Text)
+    _parties("transaction_parties", "member", sa.Text)
+    _parties("event_accounts", "account", sa.LargeBinary)
+    _parties("transaction_accounts", "account", sa.LargeBinary)
     _accounts()
 
 
@@ -76,10 +78,10 @@ def _events() -> None:
     )
 
 
-def _parties(name: str) -> None:
+def _parties(name: str, party: str, party_type: type[sa.types.TypeEngine]) -> None:
     op.create_table(
         name,
-        sa.Column("member", sa.Text, primary_key=True),
+        sa.Column(party, party_type, primary_key=True),
         sa.Column("position", _BIG, primary_key=True, autoincrement=False),
         sqlite_with_rowid=False,
     )

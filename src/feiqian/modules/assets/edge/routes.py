@@ -74,14 +74,14 @@ ROUTES = (list_holders, list_issues, list_controls, list_holds)
 
 
 def _asset_for(gateway: Gateway, code: str, reader: Reader) -> Asset:
-    """Return an asset whose issuer or controller this reader is.
+    """Return an asset if this reader reads for its issuer, its issuance account or its controller.
 
     Raises:
         NotFound: there is none, or the reader is neither.
     """
     asset = gateway.ledger.asset(code)
     if asset is not None:
-        controller = None if asset.controller is None else gateway.ledger.member_of(asset.controller)
-        if reader.may_read((asset.issuer,) if controller is None else (asset.issuer, controller)):
+        accounts = [asset.issuance_account, *([] if asset.controller is None else [asset.controller])]
+        if reader.may_read(gateway.ledger.parties(accounts, [asset.issuer])):
             return asset
     raise NotFound("asset: there is none of this code, or you are neither its issuer nor its controller")

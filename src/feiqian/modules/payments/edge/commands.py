@@ -132,6 +132,7 @@ def statement(
     notify: bool = False,
     to: Path | None = None,
     key: KeyPaths = None,
+    as_account: str | None = None,
     vault_key: Path | None = None,
     url: Url = None,
     json: bool = False,
@@ -146,13 +147,14 @@ def statement(
     iban: the account's IBAN, as the statement is to name it.
     notify: write a camt.054 instead of a camt.053.
     to: the file to write; statement-….xml unless told otherwise.
-    key: a key file of the account's policy, to sign in with.
-    vault_key: the x25519 key file that opens the payments' particulars.
+    key: a key file to sign in with.
+    as_account: the account to sign in for, where it is another one than ADDRESS.
+    vault_key: the x25519 key file that opens the payments' particulars, which only the administration account is given.
     url: the gateway's address.
     json: print one JSON value.
     """
     keys = _open_keys(key)
-    with _signed_in(url, address, keys) as client:
+    with _signed_in(url, as_account or address, keys) as client:
         made = make_statement(client, address, asset, day, iban, vault_key)
     now_ms = time.time_ns() // 1_000_000
     message_id = uuid.uuid4().hex

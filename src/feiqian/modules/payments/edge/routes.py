@@ -4,10 +4,11 @@ import time
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from litestar import get, post
 from litestar.params import Parameter
 
-from feiqian.api.access import Access
+from feiqian.api.access import Access, Parties, Reader
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import BadParameter, NotFound
 from feiqian.api.routes.accounts import Time, account_for
@@ -20,6 +21,7 @@ from feiqian.modules.payments.edge.shapes import (
     MAX_BOOKINGS,
     AgentBody,
     AliasBody,
+    BookingBody,
     LookUpBody,
     PaidBody,
     PaymentBody,
@@ -54,10 +56,13 @@ async def look_up_aliases(data: LookUpBody, gateway: Here) -> list[AliasBody | N
 
 
 @post(f"{V1}/payments/paid", opt={"access": Access.MEMBER}, status_code=200)
-async def ask_paid(data: PaidBody, gateway: Here) -> list[bool]:
-    """Say of each instruction whether its debtor has paid it."""
+async def ask_paid(data: PaidBody, gateway: Here, reader: Asker) -> list[bool]:
+    """Say of each instruction whether its debtor, an account that the reader may read, has paid it."""
     keys = [bytes.fromhex(key) for key in data.keys]
-    return await on_thread(reading.paid, gateway.ledger.state(), keys)
+    debtors = {key[: addresses.ADDRESS_BYTES] for key in keys}
+    own = {debtor for debtor in debtors if reader.may_read(gateway.ledger.parties([debtor]))}
+    found = await on_thread(reading.paid, gateway.ledger.state(), keys)
+    return [is_paid and key[: addresses.ADDRESS_BYTES] in own for key, is_paid in zip(keys, found, strict=True)]
 
 
 @get(f"{V1}/payments/by-uetr/{{uetr:str}}", opt={"access": Access.PARTY})
@@ -128,18 +133,21 @@ async def show_statement(
         sequence=sequence,
         opening_minor=opening_minor,
         closing_minor=opening_minor + sum(booking.amount_minor for booking in found),
-        bookings=found,
+        bookings=[_for_reader(gateway, booking, reader) for booking in found],
         indexed_height=indexed,
     )
 
 
-def _parties(gateway: Gateway, payment: PaymentBody) -> set[str]:
-    parties = {payment.debtor_agent, payment.creditor_agent}
-    for text in (payment.debtor_account, payment.creditor_account):
-        member = gateway.ledger.member_of(addresses.from_text(text))
-        if member is not None:
-            parties.add(member)
-    return parties
+def _parties(gateway: Gateway, payment: PaymentBody) -> Parties:
+    accounts = [addresses.from_text(text) for text in (payment.debtor_account, payment.creditor_account)]
+    return gateway.ledger.parties(accounts, [payment.debtor_agent, payment.creditor_agent])
+
+
+def _for_reader(gateway: Gateway, booking: BookingBody, reader: Reader) -> BookingBody:
+    """Leave the payment behind an entry out where the reader is no party to it: a settlement account's own keys."""
+    if booking.payment is None or reader.may_read(_parties(gateway, booking.payment)):
+        return booking
+    return msgspec.structs.replace(booking, payment=None)
 
 
 ROUTES = (list_agents, list_readers, look_up_aliases, ask_paid, find_payments, list_payments, show_statement)

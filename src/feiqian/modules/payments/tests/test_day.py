@@ -22,11 +22,13 @@ from msgspec.structs import replace
 from nacl.public import PrivateKey
 
 from feiqian.client import Client, Refused
-from feiqian.core.addresses import to_text
+from feiqian.core.addresses import from_text, to_text
 from feiqian.core.encoding import Record
 from feiqian.core.plain import from_plain
 from feiqian.execution.genesis import account_names
 from feiqian.execution.registry import discover
+from feiqian.ledger.accounts import address_of
+from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.documents import DocumentReference
 from feiqian.ledger.records import Policy
 from feiqian.modules.payments.edge import importer, onboarding, pain002, schemas, statements
@@ -428,6 +430,111 @@ def test_look_ups_are_bounded_and_for_members(day: Day):
     assert caught.value.status == 400
     assert RemoteDirectory(client).look_up([("EUR.harbour-bank", bytes(32))]) == [None]
     assert RemoteDirectory(client).paid([bytes(64)]) == [False]
+
+
+CUSTOMERS = ("kiosk", "stall")
+
+
+@pytest.fixture(scope="module")
+def kiosk_paid(day: Day, cedar_paid) -> bytes:
+    """Two customers of Qilin Bank hold the keys of accounts of theirs; kiosk has paid stall 4.00: the instruction."""
+    instruction_id = hashlib.sha256(b"kiosk pays stall").digest()
+    for name in CUSTOMERS:
+        policy, salt = single_key_policy(Ed25519Key(secret(name)).public), secret(name)[:16]
+        day.names[name] = address_of("qilin-bank", policy, salt)
+        day.submit("qilin", "accounts.Open", account=day.names["qilin"], policy=policy, salt=salt)
+        day.submit(
+            "qilin",
+            "payments.RegisterAlias",
+            directory_account=day.names["qilin"],
+            deposit_asset="CNY.qilin-bank",
+            alias=hashlib.sha256(name.encode()).digest(),
+            account=day.names[name],
+            holder_name=bytes(32),
+        )
+    day.submit(
+        "qilin",
+        "assets.Issue",
+        issuance_account=day.names["qilin"],
+        payee=day.names["kiosk"],
+        asset="CNY.qilin-bank",
+        amount_minor=10_00,
+        reference=b"",
+    )
+    day.submit(
+        "kiosk",
+        "payments.CreditTransfer",
+        debtor_account=day.names["kiosk"],
+        debtor_asset="CNY.qilin-bank",
+        creditor_account=day.names["stall"],
+        creditor_asset="CNY.qilin-bank",
+        currency="CNY",
+        amount_minor=4_00,
+        uetr=bytes.fromhex("00000000000040008000000000000001"),
+        instruction_id=instruction_id,
+        charge_bearer="SLEV",
+        purpose=None,
+        requested_day=None,
+        particulars=None,
+    )
+    return instruction_id
+
+
+def test_a_bank_s_customer_reads_its_own_payments_and_the_bank_all_of_its_customers(day: Day, cedar_paid, kiosk_paid):
+    accounts = {name: to_text(day.names[name]) for name in (*CUSTOMERS, "qilin", "cedar")}
+    own = "00000000-0000-4000-8000-000000000001"
+
+    def is_shown(reader: str, path: str, **parameters: Any) -> bool:
+        try:
+            day.client(reader).get(path, **parameters)
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+            return False
+        return True
+
+    for name in CUSTOMERS:
+        listed = day.client(name).get("/accounts")["items"]
+        assert [item["address"] for item in listed] == [accounts[name]]
+        assert is_shown(name, f"/payments/by-uetr/{own}")
+        assert not is_shown(name, f"/payments/by-uetr/{cedar_paid['uetr']}")
+        assert [is_shown(name, "/payments", account=address) for address in accounts.values()] == [
+            address == accounts[name] for address in accounts.values()
+        ]
+        assert not is_shown(name, f"/payments/statement/{accounts['cedar']}", asset="CNY.qilin-bank")
+        assert not is_shown(name, f"/transactions/{cedar_paid['tx_id']}")
+        body = _statement(day.client(name), accounts[name])
+        (payment,) = [booking.payment for booking in body.bookings if booking.payment is not None]
+        assert (payment.uetr, payment.amount_minor) == (own, 4_00)
+    for uetr in (own, cedar_paid["uetr"]):
+        assert is_shown("qilin", f"/payments/by-uetr/{uetr}")
+    asked = [day.names["kiosk"] + kiosk_paid]
+    answers = [RemoteDirectory(day.client(reader)).paid(asked) for reader in ("kiosk", "qilin", "stall", "delta")]
+    assert answers == [[True], [True], [False], [False]]
+
+
+def test_a_document_goes_to_who_speaks_for_its_reader_not_to_the_reader_s_customers(day: Day, cedar_paid, kiosk_paid):
+    commitment = bytes.fromhex(cedar_paid["commitment"])
+    assert day.client("qilin").vault_get(commitment)
+    for ask in (day.client("kiosk").vault_get, day.client("kiosk").vault_erase):
+        with pytest.raises(Refused) as caught:
+            ask(commitment)
+        assert caught.value.status == 404
+
+
+def test_the_payee_s_key_has_a_payment_and_its_document_s_mention_proved_and_another_customer_s_has_not(
+    day: Day, cedar_paid, kiosk_paid
+):
+    day.names["payee"] = from_text(cedar_paid["creditor_account"])
+    payee = day.client("payee", BANKS[cedar_paid["creditor_asset"]])
+    assert day.names["payee"] not in [day.names[bank] for bank in BANKS.values()]
+    tags = [event["type"] for event in day.client("cedar").transaction(cedar_paid["tx_id"])["events"]]
+    assert "ledger.DocumentCommitted" in tags
+    assert payee.prove_transaction(cedar_paid["tx_id"])
+    assert day.client("cedar").prove_transaction(cedar_paid["tx_id"])
+    with pytest.raises(Refused) as caught:
+        day.client("kiosk").prove_transaction(cedar_paid["tx_id"])
+    assert caught.value.status == 404
 
 
 def test_the_commands_do_the_same(day: Day, tmp_path: Path):
