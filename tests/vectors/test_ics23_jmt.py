@@ -4,9 +4,11 @@ The program in `rust/` is built here by cargo, from its lock file, into `.build/
 """
 
 import hashlib
+import os
 import random
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +30,17 @@ def program() -> Path:
         ["cargo", "build", "--quiet", "--locked", "--manifest-path", CRATE / "Cargo.toml", "--target-dir", TARGET],
         check=True,
         timeout=900,
+        env=toolchain(os.environ),
     )
     return TARGET / "debug" / "tree-check"
+
+
+def toolchain(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with rustup's home beside the cargo on PATH, where HOME does not lead to it."""
+    cargo = shutil.which("cargo")
+    assert cargo, "this test needs cargo; install Rust"
+    home = Path(cargo).parents[2] / ".rustup"
+    return ({"RUSTUP_HOME": str(home)} if home.is_dir() else {}) | dict(environment)
 
 
 def ask(program: Path, questions: list[str]) -> list[str]:
