@@ -5,6 +5,7 @@ import socket
 import threading
 from itertools import islice
 
+import httpx
 import pytest
 
 from feiqian.client import AsyncClient, Client, Refused, Unreachable
@@ -151,3 +152,22 @@ def test_a_gateway_that_is_not_there_is_named() -> None:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     with Client(address) as client, pytest.raises(Unreachable, match=address):
         client.status()
+
+
+def test_a_read_waits_for_a_gateway_that_is_not_ready_and_a_submission_does_not() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        if len(asked) < 3:
+            problem = {"codespace": "api", "number": 12, "detail": "the index is not there now"}
+            return httpx.Response(503, json=problem, headers={"Retry-After": "1"})
+        return httpx.Response(200, json={"height": 7})
+
+    with Client("http://gateway.example", transport=httpx.MockTransport(answer)) as client:
+        assert client.status() == {"height": 7}
+        assert asked == ["GET", "GET", "GET"]
+        asked.clear()
+        with pytest.raises(Refused) as caught:
+            client.submit([b"bytes"])
+        assert (caught.value.is_busy, asked) == (True, ["POST"])

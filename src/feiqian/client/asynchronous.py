@@ -119,6 +119,18 @@ class AsyncClient:
 
     async def call(self, call: Call) -> bytes:
         """Make a call and return the body of its answer."""
+        tries = 0
+        while True:
+            try:
+                return await self._call_once(call)
+            except Refused as refused:
+                tries += 1
+                pause_s = calls.pause_before_again(call, refused, tries)
+                if pause_s is None:
+                    raise
+                await asyncio.sleep(pause_s)
+
+    async def _call_once(self, call: Call) -> bytes:
         headers = {"Content-Type": call.content_type} if call.body is not None else {}
         try:
             response = await self._http.request(

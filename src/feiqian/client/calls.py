@@ -16,6 +16,10 @@ JSON = "application/json"
 OCTETS = "application/octet-stream"
 
 
+READ_TRIES = 20
+"""How often a read is tried while the gateway says that it is not ready yet: its index begins after it does."""
+
+
 class Call(NamedTuple):
     """One request; `body` with its `content_type`, `parameters` without None."""
 
@@ -122,6 +126,13 @@ def refusal(status: int, body: bytes, retry_after: str | None) -> Refused:
         )
     except (msgspec.MsgspecError, ValueError, TypeError):
         return Refused("http", status, f"the gateway answered with HTTP status {status}", status, retry_after_s)
+
+
+def pause_before_again(call: Call, refused: Refused, tries: int) -> float | None:
+    """Return how many seconds to wait before a read is tried again, None where it is not to be."""
+    if call.method != "GET" or refused.status != 503 or tries >= READ_TRIES:
+        return None
+    return float(max(refused.retry_after_s, 1))
 
 
 def _given(**parameters: Any) -> dict[str, Any]:

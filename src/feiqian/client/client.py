@@ -171,6 +171,18 @@ class Client:
             Refused: the gateway answered with an error.
             Unreachable: it did not answer.
         """
+        tries = 0
+        while True:
+            try:
+                return self._call_once(call)
+            except Refused as refused:
+                tries += 1
+                pause_s = calls.pause_before_again(call, refused, tries)
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+
+    def _call_once(self, call: Call) -> bytes:
         headers = {"Content-Type": call.content_type} if call.body is not None else {}
         try:
             response = self._http.request(
