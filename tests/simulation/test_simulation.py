@@ -6,16 +6,19 @@ the number of runs and steps given here, runs it again.
 
 import pytest
 
-from feiqian.testing.simulation.machine import fresh_seed, machine_of, simulate
+from feiqian.testing.simulation.machine import machine_of, simulate
 from feiqian.testing.simulation.world import LAYERED, MEMORY, STORE, parts, record_rules, registry, rules, trigger_rules
 
 RUNS, STEPS = 120, 120
+SEED = 20_261_122
+"""The short form plays the same runs each time, so that a change of the rules alone can fail it; `make simulate` draws
+fresh seeds."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("modes", [(MEMORY,), (LAYERED, STORE)], ids=["in memory", "on disk"])
 def test_ledger_and_plain_model_agree_on_random_blocks(modes: tuple[str, ...]) -> None:
-    seed = fresh_seed()
+    seed = SEED
     print(f"shortened form: seed {seed}, {RUNS} runs of up to {STEPS} steps, state {' and '.join(modes)}")
     simulate(seed, RUNS, STEPS, *modes)
 

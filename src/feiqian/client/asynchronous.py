@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -132,10 +133,20 @@ class AsyncClient:
 
     async def _call_once(self, call: Call) -> bytes:
         headers = {"Content-Type": call.content_type} if call.body is not None else {}
+        send = partial(
+            self._http.request,
+            call.method,
+            call.path,
+            params=call.parameters,
+            content=call.body,
+            headers=headers,
+        )
         try:
-            response = await self._http.request(
-                call.method, call.path, params=call.parameters, content=call.body, headers=headers
-            )
+            try:
+                response = await send()
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                # The gateway closed a connection that was kept open; every call may be made twice (see `submit`).
+                response = await send()
         except httpx.TransportError as error:
             raise Unreachable(f"no gateway answers at {self._http.base_url}: {error}") from error
         if response.status_code >= 400:

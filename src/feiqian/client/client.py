@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -184,10 +185,20 @@ class Client:
 
     def _call_once(self, call: Call) -> bytes:
         headers = {"Content-Type": call.content_type} if call.body is not None else {}
+        send = partial(
+            self._http.request,
+            call.method,
+            call.path,
+            params=call.parameters,
+            content=call.body,
+            headers=headers,
+        )
         try:
-            response = self._http.request(
-                call.method, call.path, params=call.parameters, content=call.body, headers=headers
-            )
+            try:
+                response = send()
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                # The gateway closed a connection that was kept open; every call may be made twice (see `submit`).
+                response = send()
         except httpx.TransportError as error:
             raise Unreachable(f"no gateway answers at {self._http.base_url}: {error}") from error
         if response.status_code >= 400:
