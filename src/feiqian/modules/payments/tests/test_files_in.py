@@ -1,5 +1,6 @@
 """Reading payment files: what three versions say, and every attack and contradiction by its number."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -305,3 +306,12 @@ def test_a_changed_file_is_read_or_refused(data):
         pain001.check(pain001.read(bytes(whole)))
     except errors.FileRefused:
         return
+
+
+def test_an_account_named_by_a_proxy_alone_is_refused_and_named():
+    sample = Path(__file__).parents[5] / "samples" / "payments" / "06-needs-a-checker.xml"
+    xml = re.sub(
+        rb"<DbtrAcct>\s*<Id>.*?</Id>", b"<DbtrAcct><Prxy><Id>0123</Id></Prxy>", sample.read_bytes(), flags=re.DOTALL
+    )
+    with pytest.raises(errors.SchemaViolated, match="DbtrAcct has no Id"):
+        pain001.read(xml)
