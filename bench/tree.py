@@ -47,9 +47,6 @@ class DictRows(dict[bytes, bytes]):
     def node(self, node_key: bytes, /) -> bytes | None:
         return self.get(node_key)
 
-    def nodes(self, node_keys: list[bytes], /) -> list[bytes | None]:
-        return [self.get(node_key) for node_key in node_keys]
-
     def commit(self, update: TreeUpdate) -> None:
         for node_key in update.stale:
             del self[node_key]
@@ -57,25 +54,22 @@ class DictRows(dict[bytes, bytes]):
 
 
 class LmdbRows:
-    """Rows in LMDB as the store keeps them: one getmulti a level, one appending write with fsync, pruned later."""
+    """Rows in LMDB as the store keeps them: one appending write with fsync, pruned later; none kept in memory."""
 
     name = "lmdb"
 
     def __init__(self, directory: str) -> None:
         self.environment: Any = lmdb.open(directory, map_size=MAP_BYTES)
+        self.reading: Any = self.environment.begin()
 
     def node(self, node_key: bytes, /) -> bytes | None:
-        with self.environment.begin() as transaction:
-            return transaction.get(node_key)
-
-    def nodes(self, node_keys: list[bytes], /) -> list[bytes | None]:
-        with self.environment.begin() as transaction:
-            found = dict(transaction.cursor().getmulti(node_keys))
-        return [found.get(node_key) for node_key in node_keys]
+        return self.reading.get(node_key)
 
     def commit(self, update: TreeUpdate) -> None:
+        self.reading.abort()
         with self.environment.begin(write=True) as transaction:
             transaction.cursor().putmulti(list(update.nodes.items()), append=True)
+        self.reading = self.environment.begin()
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -5,8 +5,8 @@
 
 import errno
 import os
-import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,45 +20,9 @@ from feiqian.testing.ledgers import SampleLedger
 from feiqian.testing.processes import Channel, NodeProcess
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The preloaded library, built."""
-    built = tmp_path_factory.mktemp("preload") / "slow_fdatasync.so"
-    source = Path(__file__).with_name("slow_fdatasync.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-O1", "-o", built, source, "-ldl"], check=True)
-    return built
-
-
 @pytest.fixture
 def ledger(tmp_path: Path) -> SampleLedger:
     return SampleLedger(tmp_path / "ledger", discover())
-
-
-class Gate:
-    """The test's end of the held disk."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir()
-        for name in ("entered", "opened"):
-            os.mkfifo(directory / name)
-
-    def close(self) -> None:
-        """From now on every sync waits."""
-        (self.directory / "closed").touch()
-
-    def await_sync(self) -> None:
-        """Return when a sync has begun and waits."""
-        assert (self.directory / "entered").read_bytes() == b"."
-
-    def let_one_through(self) -> None:
-        """Let the sync that waits go on; the next one waits again."""
-        (self.directory / "opened").write_bytes(b".")
-
-    def let_through(self) -> None:
-        """Let the sync that waits go on, and all later ones."""
-        (self.directory / "closed").unlink()
-        (self.directory / "opened").write_bytes(b".")
 
 
 def ids_in(block: Committed) -> list[bytes]:
@@ -74,8 +38,7 @@ def committed_ids(channel: Channel) -> list[bytes]:
     return ids
 
 
-def test_no_acknowledgement_precedes_the_sync(library: Path, ledger: SampleLedger, tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate")
+def test_no_acknowledgement_precedes_the_sync(library: Path, ledger: SampleLedger, gate: Any) -> None:
     with NodeProcess(ledger.directory, {"LD_PRELOAD": str(library), "DISK_GATE": str(gate.directory)}) as node:
         node.await_ready()
         with node.connect() as follower, node.connect() as channel:
@@ -103,9 +66,8 @@ def test_no_acknowledgement_precedes_the_sync(library: Path, ledger: SampleLedge
 
 
 def test_a_kill_while_the_sync_is_held_loses_only_what_was_not_acknowledged(
-    library: Path, ledger: SampleLedger, tmp_path: Path
+    library: Path, ledger: SampleLedger, gate: Any
 ) -> None:
-    gate = Gate(tmp_path / "gate")
     issue = ledger.issue("treasury", 100)
     with NodeProcess(ledger.directory, {"LD_PRELOAD": str(library), "DISK_GATE": str(gate.directory)}) as node:
         node.await_ready()
@@ -125,10 +87,7 @@ def test_a_kill_while_the_sync_is_held_loses_only_what_was_not_acknowledged(
             assert ids_in(channel.next_committed()) == [transaction_id(decode_signed(issue).body)]
 
 
-def test_a_restart_makes_the_proof_block_that_a_crash_prevented(
-    library: Path, ledger: SampleLedger, tmp_path: Path
-) -> None:
-    gate = Gate(tmp_path / "gate")
+def test_a_restart_makes_the_proof_block_that_a_crash_prevented(library: Path, ledger: SampleLedger, gate: Any) -> None:
     with NodeProcess(ledger.directory, {"LD_PRELOAD": str(library), "DISK_GATE": str(gate.directory)}) as node:
         node.await_ready()
         with node.connect() as channel:

@@ -2,17 +2,24 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
+from feiqian.cli.main import build_app, main
 from feiqian.core.addresses import to_text
+from feiqian.testing.consoles import ROOT
 from feiqian.testing.ledgers import ASSET, key_of
 from feiqian.wallet import files
 
 PASSPHRASE = "for this test only"
+FIRST = str(ROOT / "samples" / "first-ledger.toml")
+GOES_ON = ("--genesis", "garbage", "--validator-key", "garbage")
 
 
 def feiqian(*arguments: str, directory: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -52,6 +59,29 @@ def test_every_command_explains_itself() -> None:
         assert "Usage" in helped.stdout
 
 
+def commands(app: App, *names: str) -> Iterator[tuple[str, App]]:
+    """Yield every command below one, by its words."""
+    listed = [name for name in app if not name.startswith("-")]
+    if not listed:
+        yield " ".join(names), app
+    for name in listed:
+        yield from commands(app[name], *names, name)
+
+
+@pytest.mark.parametrize(("words", "command"), commands(build_app()))
+def test_every_argument_is_explained(words: str, command: App) -> None:
+    arguments = command.assemble_argument_collection(parse_docstring=True)
+    assert [argument.name for argument in arguments if not argument.parameter.help] == []
+
+
+def test_a_command_s_help_says_all_that_its_docstring_does() -> None:
+    printed = feiqian("submit", "--help").stdout
+    assert "FILE is JSON" in printed
+    assert "give it once for each key" in printed
+    assert "--no-json" not in printed
+    assert "--empty-key" not in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -64,12 +94,105 @@ def test_every_command_explains_itself() -> None:
         (["account", "fq1nonsense"], 1, "address"),
         (["audit", "."], 2, "genesis"),
         (["start", "."], 2, "feiqian init"),
+        (["start", "garbage"], 2, "garbage cannot be read: Not a directory"),
+        (["status", "--url", "http://127.0.0.1:9"], 3, "start the ledger there (`feiqian start`)"),
+        (["status", "--url", "nonsense"], 2, "write it as http://127.0.0.1:8270"),
+        (["status", "--url", "http://[::1"], 2, "write it as http://127.0.0.1:8270"),
+        (["init", "here", "--from", "garbage"], 2, "garbage is not UTF-8"),
+        (["init", "here", "--from", "."], 2, ".: Is a directory"),
+        (["init", "here", "--from", FIRST], 2, "say where key files lie: --keys DIR"),
+        (
+            ["init", "here", "--from", FIRST, "--keys", "absent"],
+            2,
+            "there is no absent/mint.json; see `feiqian key new`",
+        ),
+        (["init", "here", "--snapshot", "absent", *GOES_ON], 2, "There is no such file"),
+        (["init", "here", "--segments", ".", "--genesis", "absent", "--validator-key", "garbage"], 2, "no such file"),
+        (["address", "absent", "mint"], 2, "It holds no genesis.json"),
+        (["audit", "absent"], 2, "It holds no genesis.json"),
+        (["audit", "garbage"], 2, "It holds no genesis.json"),
+        (["snapshot", "absent", "--out", "s"], 2, "It holds no genesis.json"),
+        (["archive", "absent", "--out", "s"], 2, "It holds no genesis.json"),
+        (["key", "new", "garbage"], 2, "never overwritten"),
+        (["key", "show", "garbage"], 2, "garbage is no key file"),
+        (["key", "sign-in", "xx", "--key", "absent"], 1, "copy all of it"),
+        (["verify", "garbage", "--genesis", "garbage"], 2, "genesis file: no JSON: not UTF-8"),
+        (["verify", "garbage", "--genesis", "garbage", "--trusted", "5"], 2, "write HEIGHT:HASH"),
+        (["verify", "garbage", "--genesis", "garbage", "--trusted", "5:00"], 2, "write HEIGHT:HASH"),
+        (["account", "fq1x", "--entries", "-1"], 2, "Must be >= 0"),
+        (["block", "--", "-1"], 2, "Must be >= 0"),
+        (["export", "../members"], 2, "there are accounts, assets, blocks, members, transactions"),
+        (["export", "fq1nonsense"], 1, "address"),
+        (["submit", "absent"], 2, "absent: No such file"),
+        (["submit", "garbage"], 1, "garbage: "),
+        (["submit", "nothing.json"], 1, "$.messages"),
+        (["submit", "unsigned.json"], 2, "at least one key file: --key FILE"),
+        (["submit", "unsigned.json", "--key", "absent"], 2, "absent: No such file"),
+        (["submit", "unsigned.json", "--valid-s", "601"], 2, "Must be <= 600"),
+        (["proof", "record", "ledger.accounts", "zz", "--out", "p"], 2, "hex digits"),
+        (["proof", "tx", "00", "--out", "garbage"], 2, "never overwritten"),
+        (["proof", "tx", "00", "--out", "absent/p"], 2, "There is no folder absent"),
+        (["payments", "import", "garbage", "--account", "fq1x", "--report-to", "absent/r.xml"], 2, "no folder absent"),
+        (["payments", "import", "garbage", "--account", "fq1x", "--report-to", "."], 2, "It is a folder"),
+        (["payments", "statement", "fq1x", "--asset", "A", "--day", "yesterday"], 2, "2026-01-31"),
+        (["payments", "statement", "fq1x", "--asset", "A", "--day", "2026-02-30"], 2, "2026-01-31"),
+        (["payments", "statement", "fq1x", "--asset", "A", "--iban", "DE00"], 2, "check digits"),
+        (["payments", "approve", "zz", "--account", "fq1x"], 2, "hex digits"),
     ],
 )
 def test_mistakes_are_named_with_the_right_status(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
+    (tmp_path / "garbage").write_bytes(b"\xff\xfe\x00 garbage")
+    (tmp_path / "nothing.json").write_text('{"sponsor": "shop", "messages": []}')
+    message = {"type": "assets.Redeem", "account": to_text(bytes(32)), "asset": "A", "amount_minor": 1, "reference": ""}
+    (tmp_path / "unsigned.json").write_text(json.dumps({"sponsor": "shop", "messages": [message]}))
     done = feiqian(*arguments, directory=tmp_path)
-    assert (done.returncode, said in done.stderr + done.stdout) == (status, True), done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    printed = words_of(done.stdout + done.stderr)
+    assert (done.returncode, said in printed) == (status, True), printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "here").exists()
+
+
+def words_of(printed: str) -> str:
+    """Return what was printed on one line, without the frames that stand around it."""
+    return " ".join(re.sub("[╭╮╰╯│─]", " ", printed).split())
+
+
+def test_a_bug_is_shown_whole_and_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(_chosen: str) -> App:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr("feiqian.cli.main.build_app", build)
+    with pytest.raises(SystemExit) as end:
+        main(["status"])
+    assert end.value.code == 3
+    said = capsys.readouterr().err
+    assert "RuntimeError: nobody foresaw this" in said
+    assert "please report it" in said
+
+
+def test_an_output_that_cannot_be_written_is_a_fault_and_one_that_nobody_reads_is_none(running) -> None:
+    command = f"{sys.executable} -m feiqian.cli.main export blocks --url {running.address}"
+    full = subprocess.run(["bash", "-c", f"{command} > /dev/full"], capture_output=True, text=True, check=False)
+    assert (full.returncode, full.stderr) == (3, "feiqian: the output: No space left on device\n")
+    unread = f"{command} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", unread], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_who_must_sign_in_is_told_how(running, tmp_path: Path, keys: Path) -> None:
+    south = to_text(running.sample.addresses["south"])
+    at = ["--url", running.address]
+    key = str(keys / "south.json")
+    for arguments, variables, status, said in [
+        ([south], {}, 1, "--key FILE"),
+        ([south, "--key", str(keys / "issuance.json")], {}, 1, "the key is in no policy of that account"),
+        ([south, "--key", key], {"FEIQIAN_PASSPHRASE": "wrong"}, 2, "does not open: another passphrase"),
+        ([to_text(running.sample.addresses["issuance"]), "--key", key, "--as-account", south], {}, 1, "there is none"),
+    ]:
+        done = feiqian("account", *arguments, *at, directory=tmp_path, **variables)
+        assert (done.returncode, said in done.stderr) == (status, True), done.stderr
 
 
 def test_keys_are_made_shown_and_never_overwritten(tmp_path: Path) -> None:

@@ -8,22 +8,27 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from feiqian.api.edge import discover_edges
 from feiqian.client import Client
+from feiqian.client.calls import PREFIX, Call
 from feiqian.console.languages import Words, preferred, read_catalogue
 from feiqian.core.addresses import to_text
 from feiqian.core.encoding import Record
 from feiqian.execution.genesis import account_names
 from feiqian.execution.registry import discover
-from feiqian.modules.assets.messages import Issue, Transfer
+from feiqian.modules.assets.messages import Freeze, Issue, Transfer
+from feiqian.modules.governance.messages import Propose, SuspendMember
+from feiqian.modules.payments.edge.shapes import RejectedBody, RejectedPayment
 from feiqian.modules.payments.messages import CreditTransfer, RegisterAlias
 from feiqian.node.initialise import initialise
 from feiqian.wallet import files
@@ -39,24 +44,47 @@ CHROMIUM_ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 PHONE = {"width": 390, "height": 844}
+SMALL = {"width": 320, "height": 640}
+TABLET = {"width": 912, "height": 1368}
+LAPTOP = {"width": 1200, "height": 800}
 DESKTOP = {"width": 1440, "height": 900}
 PASSPHRASE = "only for these tests"
 ANSWER_MS = 30_000
+REJECTED = uuid.UUID("00000000-0000-4000-8000-00000000dead")
 DEPOSIT, OTHER_DEPOSIT, RESERVES = "EUR.harbour-bank", "EUR.lotus-bank", "EUR.central"
 
 
-class Day:
-    """The sample consortium, running, with a few payments made."""
+LONG_NAMES = {
+    '"penglai-1"': f'"{"l" * 50}"',
+    '"Aurora Motors"': f'"{"A" * 140}"',
+    '"麒麟示范银行"': f'"{"麒" * 140}"',
+    "late with its reports": "r" * 140,
+    "aurora-motors": "a" * 32,
+    "harbour-bank": "h" * 32,
+    "EUR.central": f"EUR.{'c' * 44}",
+    "EUR.lotus-bank": f"EUR.{'l' * 44}",
+    '"500000000.00"': '"46116860184273879.03"',
+}
+"""The longest that the ledger takes, and nowhere to break them."""
 
-    def __init__(self, directory: Path) -> None:
+
+class Day:
+    """The sample consortium, running, with a few payments made; `renamed` gives what it holds other names."""
+
+    def __init__(self, directory: Path, renamed: Mapping[str, str] | None = None) -> None:
         self.ledger = directory / "ledger"
         self.keys = directory / "keys"
-        names = sorted(set(re.findall(r'"key:([a-z-]+)"', CONSORTIUM.read_text("utf-8"))))
+        self._renamed = renamed or {}
+        text = self.named(CONSORTIUM.read_text("utf-8"))
+        consortium = directory / "consortium.toml"
+        consortium.write_text(text, "utf-8")
+        self.deposit, self.other_deposit, self.reserves = map(self.named, (DEPOSIT, OTHER_DEPOSIT, RESERVES))
+        names = sorted(set(re.findall(r'"key:([a-z-]+)"', text)))
         for name in names:
             scheme = "x25519" if name.endswith("-vault") else "ed25519"
             files.create(self.keys / f"{name}.json", scheme, PASSPHRASE.encode(), is_quick=True)
         genesis = initialise(
-            self.ledger, CONSORTIUM, discover(), lambda name: files.public_text(self.keys / f"{name}.json")
+            self.ledger, consortium, discover(), lambda name: files.public_text(self.keys / f"{name}.json")
         )
         self.chain_id = genesis.chain_id
         self.addresses = account_names(genesis.app_state)
@@ -70,6 +98,12 @@ class Day:
         )
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().split()[-1]
+
+    def named(self, text: str) -> str:
+        """Return a text of the sample with the names that things have here."""
+        for name, other in self._renamed.items():
+            text = text.replace(name, other)
+        return text
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -92,34 +126,44 @@ class Day:
         return outcome[0].tx_id
 
     def prepare(self) -> None:
-        """Give the banks reserves, Aurora and Brightwater account numbers, and Aurora 50,000.00."""
+        """Give the banks reserves, Aurora and Brightwater account numbers, Aurora 50,000.00, governors a proposal."""
         at = self.addresses
         self.submit(
             "penglai",
             ["penglai"],
-            Issue(at["penglai"], at["harbour"], RESERVES, 100_000_00, b""),
-            Issue(at["penglai"], at["lotus"], RESERVES, 100_000_00, b""),
+            Issue(at["penglai"], at["harbour"], self.reserves, 100_000_00, b""),
+            Issue(at["penglai"], at["lotus"], self.reserves, 100_000_00, b""),
         )
         digest = hashlib.sha256
         self.submit(
             "harbour",
             ["harbour"],
-            RegisterAlias(at["harbour"], DEPOSIT, digest(b"1").digest(), at["aurora"], digest(b"A").digest()),
-            Issue(at["harbour"], at["aurora"], DEPOSIT, 50_000_00, b""),
+            RegisterAlias(at["harbour"], self.deposit, digest(b"1").digest(), at["aurora"], digest(b"A").digest()),
+            Issue(at["harbour"], at["aurora"], self.deposit, 50_000_00, b""),
         )
         self.submit(
             "lotus",
             ["lotus"],
-            RegisterAlias(at["lotus"], OTHER_DEPOSIT, digest(b"2").digest(), at["brightwater"], digest(b"B").digest()),
+            RegisterAlias(
+                at["lotus"], self.other_deposit, digest(b"2").digest(), at["brightwater"], digest(b"B").digest()
+            ),
         )
+
+        asked = Propose(at["harbour"], SuspendMember("delta-logistics"), self.named("late with its reports"))
+        self.reject()
+        tx_id = self.submit("harbour", ["harbour"], asked)
+        with Client(self.url) as client:
+            client.sign_in(at["harbour"], self.key("harbour"))
+            events = client.transaction(tx_id)["events"]
+        self.proposal = next(event["proposal"] for event in events if event["type"] == "governance.Proposed")
 
     def pay(self, uetr: uuid.UUID, amount_minor: int) -> str:
         """Aurora pays Brightwater, across the two banks; return the transaction's id."""
         payment = CreditTransfer(
             debtor_account=self.addresses["aurora"],
-            debtor_asset=DEPOSIT,
+            debtor_asset=self.deposit,
             creditor_account=self.addresses["brightwater"],
-            creditor_asset=OTHER_DEPOSIT,
+            creditor_asset=self.other_deposit,
             currency="EUR",
             amount_minor=amount_minor,
             uetr=uetr.bytes,
@@ -137,8 +181,18 @@ class Day:
         return self.submit(
             "brightwater",
             ["brightwater"],
-            Transfer(at["brightwater"], at["delta"], OTHER_DEPOSIT, 99_999_999_00, b"more than there is"),
+            Transfer(at["brightwater"], at["delta"], self.other_deposit, 99_999_999_00, b"more than there is"),
         )
+
+    def reject(self) -> None:
+        """Aurora's file is told that a payment is rejected, and another file that all of it is."""
+        item = RejectedPayment(str(REJECTED), None, 1, "1" * 18, "EUR", "BE01", "ledger", 19, bytes(32).hex())
+        whole = RejectedPayment(None, None, 20_000, "", "", "AM10", "payments.files", 11, None)
+        with Client(self.url) as client:
+            client.sign_in(self.addresses["aurora"], self.key("aurora-maker"))
+            for name, rejected in (("F" * 35, item), ("AURORA-03", whole)):
+                body = msgspec.json.encode(RejectedBody(self.address("aurora"), name, [rejected]))
+                client.call(Call("POST", f"{PREFIX}/payments/rejected", {}, body))
 
     def answer(self, command: str, key: str) -> str:
         """Run the command of the sign-in page, with a key file in place of KEY.json; return what it prints."""
@@ -171,6 +225,21 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
     day = Day(tmp_path_factory.mktemp("console"))
     try:
         day.prepare()
+        yield day
+    finally:
+        day.stop()
+
+
+@pytest.fixture(scope="module")
+def long_day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    """A day of the longest names and nearly the largest amounts, with a payment refused at length."""
+    day = Day(tmp_path_factory.mktemp("long"), LONG_NAMES)
+    try:
+        day.prepare()
+        at = day.addresses
+        day.submit("harbour", ["harbour"], Issue(at["harbour"], at["aurora"], day.deposit, 46 * 10**17, b""))
+        day.submit("harbour", ["harbour"], Freeze(at["harbour"], at["evergreen"], day.deposit, "SANCTIONS"))
+        day.submit("aurora", ["aurora-checker"], Transfer(at["aurora"], at["evergreen"], day.deposit, 10**18, b""))
         yield day
     finally:
         day.stop()
@@ -215,9 +284,20 @@ def sign_in(page: Page, day: Day, account: str, key: str) -> None:
 
 
 def assert_fits(page: Page) -> None:
-    """Nothing reaches past the right edge of the window."""
-    width, window = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    """Nothing reaches past the right edge of the window, nor past the edge of its card."""
+    assert page.viewport_size is not None
+    width, window = page.evaluate("document.documentElement.scrollWidth"), page.viewport_size["width"]
     assert width <= window, f"{page.url} is {width} px wide in a window of {window}"
+    assert page.evaluate(OUTSIDE_ITS_CARD) == [], page.url
+
+
+OUTSIDE_ITS_CARD = """() => [...document.querySelectorAll('.card *')].filter(part => {
+    const card = part.closest('.card');
+    const isSeen = part.offsetParent && !part.closest('thead, .hidden-text');
+    return isSeen && part.getBoundingClientRect().right > card.getBoundingClientRect().right - 8;
+}).filter(part => part.matches('span, code, a, button, strong, time, dd, p, h2'))
+    .map(part => part.outerHTML.slice(0, 120))
+"""
 
 
 def mark(page: Page) -> None:
@@ -234,10 +314,11 @@ def pages_of(day: Day, tx_id: str, uetr: uuid.UUID) -> list[str]:
     aurora = day.address("aurora")
     return [
         *("/", "/blocks", "/blocks/2", "/transactions", f"/transactions/{tx_id}"),
-        *("/accounts", f"/accounts/{aurora}", f"/accounts/{aurora}?asset={DEPOSIT}&from=2026-01-01"),
-        *("/payments", f"/payments/{uetr}", f"/payments/{uuid.uuid4()}", "/assets", f"/assets/{DEPOSIT}"),
-        *("/members", "/governance", "/proof", f"/proof/transaction/{tx_id}"),
-        *(f"/proof/balance?address={aurora}&asset={DEPOSIT}", "/sign-in", "/nowhere"),
+        *("/accounts", f"/accounts/{aurora}", f"/accounts/{aurora}?asset={day.deposit}&from=2026-01-01"),
+        *("/payments", f"/payments/{uetr}", f"/payments/{uuid.uuid4()}", f"/payments/{REJECTED}"),
+        *("/assets", f"/assets/{day.deposit}"),
+        *("/members", "/governance", f"/governance/{day.proposal}", "/proof", f"/proof/transaction/{tx_id}"),
+        *(f"/proof/balance?address={aurora}&asset={day.deposit}", "/sign-in", "/nowhere"),
     ]
 
 
@@ -444,8 +525,43 @@ def test_every_page_forbids_what_is_not_its_own(day: Day) -> None:
 # --- every reader, every window -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE, {"width": 320, "height": 640}], ids=["desktop", "phone", "small"])
-@pytest.mark.parametrize("locale", ["zh-CN", "en-GB"])
+WINDOWS = pytest.mark.parametrize("viewport", [DESKTOP, PHONE, SMALL], ids=["desktop", "phone", "small"])
+MORE_WINDOWS = pytest.mark.parametrize(
+    "viewport", [DESKTOP, LAPTOP, TABLET, PHONE, SMALL], ids=["desktop", "laptop", "tablet", "phone", "small"]
+)
+LOCALES = pytest.mark.parametrize("locale", ["zh-CN", "en-GB"])
+
+
+def test_every_page_that_there_is_is_looked_at(day: Day) -> None:
+    """Whoever adds a page adds it to `pages_of`, so that the tests below see it."""
+    looked_at = [path.partition("?")[0] for path in pages_of(day, "ab" * 32, uuid.uuid4())]
+    pages = [page for edge in discover_edges() for page in edge.pages if "GET" in page.http_methods]
+    paths = [path for page in pages for path in page.paths if "/static/" not in path]
+    assert len(paths) > 15
+    for path in paths:
+        form = re.compile(re.sub(r"{\w+:\w+}", "[^/]+", path))
+        assert any(form.fullmatch(each) for each in looked_at), path
+
+
+@MORE_WINDOWS
+@LOCALES
+def test_the_longest_names_and_amounts_fit(
+    long_day: Day, chromium: Browser, viewport: dict[str, int], locale: str
+) -> None:
+    uetr = uuid.uuid4()
+    tx_id = long_day.pay(uetr, 12_34)
+    with browsing(chromium, long_day, viewport=viewport, locale=locale) as page:
+        page.goto("/")
+        assert_fits(page)
+        for account, key in (("aurora", "aurora-maker"), ("harbour", "harbour")):
+            sign_in(page, long_day, account, key)
+            for path in pages_of(long_day, tx_id, uetr):
+                page.goto(path)
+                assert_fits(page)
+
+
+@WINDOWS
+@LOCALES
 def test_every_page_fits_and_speaks_its_language(
     day: Day, chromium: Browser, viewport: dict[str, int], locale: str
 ) -> None:

@@ -121,7 +121,7 @@ def test_the_members_page_is_typed_as_it_stands(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_operators_page_is_typed_as_it_stands(tmp_path: Path) -> None:
-    play_page(OPERATORS, tmp_path, after_stop=1)
+    play_page(OPERATORS, tmp_path, after_stop=4)
 
 
 @pytest.mark.parametrize("folder", [ROOT, MEMBERS], ids=name_of)
@@ -156,6 +156,30 @@ def test_every_setting_is_listed_with_default_and_range(heading: str, settings: 
         for field in msgspec.structs.fields(settings)
     ]
     assert [row[:3] for row in table_after(OPERATORS.read_text("utf-8"), heading)] == fields
+
+
+def logged_events() -> dict[str, set[str]]:
+    """Return what the code logs, by the event's name with its levels."""
+    events: dict[str, set[str]] = {}
+    for path in SOURCE.rglob("*.py"):
+        if "tests" in path.parts or "testing" in path.parts or "structlog" not in path.read_text("utf-8"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+            if texts and ast.unparse(node.func.value) in ("log", "structlog.get_logger()"):
+                # `log` takes its level as an argument: it passes on what has passed the threshold of a library's.
+                level = "warning" if node.func.attr == "log" else node.func.attr
+                events.setdefault(texts[0], set()).add(level)
+    return events
+
+
+def test_every_event_of_the_log_has_one_form_and_is_listed_with_its_level() -> None:
+    events = logged_events()
+    assert [name for name in events if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []
+    rows = table_after(OPERATORS.read_text("utf-8"), "## Logs")
+    assert {row[0].strip("`"): {row[1]} for row in rows} == events
 
 
 def test_the_limit_of_open_files_that_the_page_names_is_the_least_that_does() -> None:

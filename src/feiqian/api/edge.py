@@ -8,12 +8,20 @@ import importlib.util
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from litestar import Request, Response
 
 import feiqian.modules as modules_package
 from feiqian.index.projection import Projection
+
+
+class Notes(NamedTuple):
+    """The name of a module's own database, and its tables."""
+
+    name: str
+    tables: sa.MetaData
 
 
 @dataclass(frozen=True)
@@ -21,14 +29,17 @@ class Edge:
     """All that a module brings to the gateway and the CLI.
 
     `routes` and `pages` are Litestar handlers, each with `opt={"access": Access.…}`; `commands` is a cyclopts app that
-    `feiqian` mounts under the module's name. A module's own pages stand in `edge/pages.py`, where the console finds
-    them. `show_error` turns a refusal into a page for those who asked for one; only the console has it.
+    `feiqian` mounts under the module's name. `notes` are the tables of what the module keeps beside the ledger, in a
+    database of its own, `data/NAME.db`: facts of the ledger stand in projections, which can be built again. A module's
+    own pages stand in `edge/pages.py`, where the console finds them. `show_error` turns a refusal into a page for those
+    who asked for one; only the console has it.
     """
 
     projections: tuple[Projection, ...] = ()
     routes: tuple[Any, ...] = ()
     pages: tuple[Any, ...] = ()
     commands: Any | None = None
+    notes: Notes | None = None
     show_error: Callable[[Request[Any, Any, Any], Response[bytes]], Response[Any]] | None = None
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
 
 from feiqian.index.reading import BlockRow, EventRow, IndexAway, IndexReader, Scope
@@ -44,9 +45,13 @@ class EventFeed:
         height = await asyncio.to_thread(self._index.height)
         if height != self.height:
             self.height = height
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self.wake()
         return height
+
+    def wake(self) -> None:
+        """Let everyone who waits look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def wait_for(self, height: int, timeout_s: float) -> int | None:
         """Return the index's height when it has reached this one, or what it is after so long."""
@@ -67,11 +72,13 @@ class EventFeed:
             self._waiting -= 1
         return self.height
 
-    async def wait_beyond(self, height: int, timeout_s: float) -> int:
-        """Return a height above this one when the index has one; this one after so long."""
+    async def wait_beyond(self, height: int, timeout_s: float, is_enough: Callable[[], bool]) -> int:
+        """Return a height above this one when the index has one; this one when it `is_enough`, or after so long."""
         self._waiting += 1
         try:
             while self.height is None or self.height <= height:
+                if is_enough():
+                    return height
                 await asyncio.wait_for(self._changed.wait(), timeout_s)
         except TimeoutError:
             return height

@@ -6,6 +6,7 @@ would take one of its places. Here a connection costs one descriptor until its f
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from typing import cast
 
 from feiqian.api.metrics import GatewayMetrics
 from feiqian.api.settings import GatewaySettings
+from feiqian.core.settings import SettingsError
 
 BACKLOG = 4096
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
@@ -40,11 +42,21 @@ class Front:
         return len(self._open)
 
     async def start(self) -> tuple[str, int]:
-        """Listen; return the address and port."""
+        """Listen; return the address and port.
+
+        Raises:
+            SettingsError: the host is none of this machine's, or the port is taken or not for this user.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Client(self), self._settings.host, self._settings.port, backlog=BACKLOG
-        )
+        host, port = self._settings.host, self._settings.port
+        try:
+            self._server = await loop.create_server(lambda: _Client(self), host, port, backlog=BACKLOG)
+        except OSError as error:
+            is_name = isinstance(error, socket.gaierror)
+            why = error.strerror if is_name else os.strerror(error.errno or 0)
+            raise SettingsError(
+                f"cannot listen at {host}, port {port}: {why}; set host and port in [gateway] of feiqian.toml"
+            ) from None
         name = self._server.sockets[0].getsockname()
         return name[0], name[1]
 

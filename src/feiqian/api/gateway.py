@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import sqlalchemy as sa
+
+from feiqian.api.drops import Drops
 from feiqian.api.feed import EventFeed
 from feiqian.api.ledger_view import LedgerView
 from feiqian.api.metrics import GatewayMetrics
@@ -26,10 +29,15 @@ class Gateway:
     index: IndexReader
     link: NodeLink
     submitter: Submitter
+    drops: Drops
     sessions: Sessions
     feed: EventFeed
     metrics: GatewayMetrics
     vault: VaultStore
+    notes: Mapping[str, sa.Engine]
+    """The databases that modules' edges declare, by name."""
+    dry_runs: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One dry run at a time: each may take seconds of a processor."""
 
     async def indexed_height(self) -> int | None:
         """Return the index's height, given a moment to reach what is committed now.

@@ -14,19 +14,19 @@ from pathlib import Path
 import structlog
 
 from feiqian.api.edge import discover_edges
+from feiqian.api.index_source import IndexSource
 from feiqian.api.ledger_view import try_open_store
-from feiqian.api.settings import read_gateway_settings
+from feiqian.api.settings import GatewaySettings, read_gateway_settings
 from feiqian.consensus.genesis_file import load_genesis
-from feiqian.core.errors import Fault
 from feiqian.core.settings import SettingsError
-from feiqian.execution.genesis import genesis_events
 from feiqian.execution.registry import discover
 from feiqian.index.database import database_url, open_engine
 from feiqian.index.follower import follow
-from feiqian.index.writer import Base, IndexWriter, Marker
+from feiqian.index.writer import IndexWriter
 from feiqian.process.logs import configure_logs
+from feiqian.process.privacy import keep_files_private
 
-NICENESS = 10
+NICENESS = 19
 STORE_WAIT_S = 0.1
 FAULT_STATUS = 3
 WRONG_USAGE_STATUS = 2
@@ -43,25 +43,27 @@ def main(arguments: list[str]) -> int:
         return WRONG_USAGE_STATUS
     if ends_with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    configure_logs("info", "index")
+    keep_files_private()
     os.nice(NICENESS)
     # Nearly all that a batch allocates goes away by reference counts; walking it again and again costs a fifth.
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)
+    directory = Path(directories[0])
     try:
-        run(Path(directories[0]))
+        settings = read_gateway_settings(directory)
+        configure_logs(settings.log_level, "index")
+        run(directory, settings)
     except SettingsError as error:
         print(f"feiqian index: {error}", file=sys.stderr)
         return WRONG_USAGE_STATUS
-    except Fault as fault:
-        log.critical("index_stopped", reason=str(fault))
+    except Exception as error:
+        log.critical("fault", error=str(error), exc_info=error)
         return FAULT_STATUS
     return 0
 
 
-def run(directory: Path) -> None:
+def run(directory: Path, settings: GatewaySettings) -> None:
     """Follow the node of a ledger's directory into the database that its settings name."""
-    settings = read_gateway_settings(directory)
     data = directory / "data"
     registry = discover()
     engine = open_engine(database_url(settings.database, directory))
@@ -69,21 +71,9 @@ def run(directory: Path) -> None:
     while (store := try_open_store(data)) is None:
         time.sleep(STORE_WAIT_S)
     genesis = load_genesis(directory / "genesis.json")
-    base_height = genesis.initial_height - 1
-
-    def base() -> Base:
-        events = genesis_events(registry, genesis.app_state, genesis.time_ms, base_height)
-        return Base(genesis.chain_id, base_height, genesis.time_ms, genesis.app_hash, events)
-
-    def is_of_this_ledger(marker: Marker) -> bool:
-        if marker.chain_id != genesis.chain_id or marker.base_height != base_height:
-            return False
-        if marker.height == base_height:
-            return marker.time_ms == genesis.time_ms
-        block = store.block(marker.height)
-        return block is not None and (block.time_ms, block.app_hash) == (marker.time_ms, marker.app_hash)
-
-    follow(data / "node.sock", engine, IndexWriter(engine, registry, projections), base, is_of_this_ledger)
+    source = IndexSource(data, store, registry, genesis)
+    writer = IndexWriter(engine, registry, projections)
+    follow(data / "node.sock", engine, writer, source.base, source.is_of_this_ledger, source.filed)
 
 
 def _end_with_parent() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from feiqian.api.access import Parties
-from feiqian.api.problems import BadParameter, NotFound, NotProvable, OutsideWindow
+from feiqian.api.problems import BadParameter, NoLongerHeld, NotFound, NotProvable, OutsideWindow
 from feiqian.consensus import light, proving
 from feiqian.consensus.genesis_file import Genesis
 from feiqian.core.errors import Fault
@@ -125,18 +125,25 @@ class LedgerView:
         return found
 
     def block(self, height: int) -> StoredBlock:
-        """Return a block. Raises: NotFound."""
+        """Return a block. Raises: NotFound, NoLongerHeld."""
         block = self.store.block(height) if height <= self.store.height else None
         if block is None:
+            self.refuse_given_up(height, f"block {height}")
             raise NotFound(f"no block {height} is held here; the last is {self.store.height}")
         return block
+
+    def refuse_given_up(self, height: int, what: str) -> None:
+        """Refuse to answer of a height whose block was given up. Raises: NoLongerHeld."""
+        first = self.store.head.first_block
+        if self.store.initial_height <= height < first:
+            raise NoLongerHeld(f"{what} is no longer held here; blocks from {first} on are")
 
     def transactions_of(self, block: StoredBlock) -> list[DecodedTransaction]:
         """Return the transactions of a block in order."""
         return decode_transactions(self.registry, block.block)
 
     def block_and_count(self, height: int) -> tuple[StoredBlock, int]:
-        """Return a block and how many transactions it holds. Raises: NotFound."""
+        """Return a block and how many transactions it holds. Raises: NotFound, NoLongerHeld."""
         block = self.block(height)
         bundles = BLOCK.decode_trusted(block.block).bundles
         return block, sum(len(BUNDLE.decode_trusted(bundle)) for bundle in bundles)

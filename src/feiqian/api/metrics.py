@@ -31,6 +31,11 @@ class GatewayMetrics:
         self.refused = Counter(
             "feiqian_connections_refused", "Connections closed by a limit", ["limit"], registry=self.registry
         )
+        self.vault_swept = Counter(
+            "feiqian_vault_swept", "Documents that the vault's sweep cleared", ["reason"], registry=self.registry
+        )
+        for reason in ("unnamed", "ended"):
+            self.vault_swept.labels(reason)
         self.indexed = Gauge("feiqian_indexed_height", "Height up to which the index has all", registry=self.registry)
 
     def watch_indexed(self, height: Callable[[], int | None]) -> None:

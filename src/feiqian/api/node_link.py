@@ -1,4 +1,4 @@
-"""The gateway's one connection to its node: submissions go out, verdicts and committed blocks come in.
+"""The gateway's one connection to its node: submissions go out; verdicts, committed blocks, dropped ids come in.
 
 Lives on the event loop. While the node is away it keeps trying; whoever asks meanwhile is told so at once.
 """
@@ -18,6 +18,9 @@ from feiqian.core.wire import (
     AskMetrics,
     AskStatus,
     Committed,
+    Drop,
+    Dropped,
+    FollowDropped,
     Gone,
     Metrics,
     NodeStatus,
@@ -48,6 +51,7 @@ class NodeLink:
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int, asyncio.Future[Submitted | NodeStatus | Metrics]] = {}
         self._next_request = 0
+        self.on_dropped: Callable[[tuple[Drop, ...]], None] = lambda drops: None
         self.on_block: Callable[[Committed], None] = lambda block: None
         self.on_connect: Callable[[int], None] = lambda height: None
 
@@ -98,6 +102,7 @@ class NodeLink:
         self._writer = writer
         height = self._height()
         self._write(Subscribe(height + 1))
+        self._write(FollowDropped())
         # Blocks up to that height are in the store; those who wait for one of them look there now.
         self.on_connect(height)
         while True:
@@ -108,6 +113,9 @@ class NodeLink:
             reply = REPLY_DECODER.decode(await reader.readexactly(length))
             if isinstance(reply, Committed):
                 self.on_block(reply)
+                continue
+            if isinstance(reply, Dropped):
+                self.on_dropped(reply.drops)
                 continue
             if isinstance(reply, Gone):
                 raise EOFError("the blocks asked for are pruned")

@@ -127,6 +127,12 @@ class Internal(Problem):
     status, number, title = 500, 16, "Internal error"
 
 
+class NoLongerHeld(Problem):
+    """A block, or a transaction in one, that the node gave up for segment files, which its operator keeps."""
+
+    status, number, title = 410, 17, "No longer held"
+
+
 class ProblemBody(msgspec.Struct, omit_defaults=True):
     """The body of an error answer (RFC 9457), with codespace and permanent number of the broken rule."""
 

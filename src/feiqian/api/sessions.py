@@ -23,6 +23,7 @@ from feiqian.core.signatures import PublicKey, verify
 from feiqian.core.transactions import ChainId
 from feiqian.ledger.accounts import ACCOUNTS, administration_of
 from feiqian.ledger.members import MEMBERS
+from feiqian.process.native import mute_native_output
 from feiqian.state.tables import BlockState
 from feiqian.state.tables import Reader as StateReader
 from feiqian.wallet.sign_in import CHALLENGE_DOMAIN
@@ -102,7 +103,9 @@ class Sessions:
                 or the account's member may not act.
         """
         asked = self._use_up(challenge)
-        if not verify(key, CHALLENGE_DOMAIN + challenge, signature):
+        with mute_native_output():
+            holds = verify(key, CHALLENGE_DOMAIN + challenge, signature)
+        if not holds:
             raise ChallengeInvalid("the signature over the challenge does not verify")
         token = Token(secrets.token_bytes(16), asked.account, key, self._now_ms() + self.lifetime_ms)
         reader = self._reader_of_token(token)

@@ -8,7 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from feiqian.core.settings import SettingsError, read_settings
+from feiqian.core.settings import read_settings
+from feiqian.process.logs import LogLevel
+from feiqian.process.settings import settings_text
 
 Seconds = Annotated[int, Meta(ge=1, le=3600)]
 
@@ -19,6 +21,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8270
     """0 asks the system for a free one; the address is printed either way."""
+    log_level: LogLevel = "info"
+    """Of the gateway's log and the index's."""
     database: str = ""
     """`postgresql://…` for the index; empty is SQLite in the data directory."""
     is_behind_https: bool = False
@@ -39,6 +43,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     header_bytes: Annotated[int, Meta(ge=1024, le=2**20)] = 16 * 2**10
     session_s: Annotated[int, Meta(ge=60, le=24 * 3600)] = 1800
     event_streams: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
+    vault_sweep_s: Annotated[int, Meta(ge=0, le=30 * 24 * 3600)] = 3600
+    """Pause between two passes of the vault's sweep; 0: documents are erased by hand only."""
+    vault_grace_hours: Annotated[int, Meta(ge=0, le=10 * 366 * 24)] = 24
+    """How long a document is left after its retention has ended, or after no message can name it any more."""
 
 
 def read_gateway_settings(directory: Path, environment: Mapping[str, str] = os.environ) -> GatewaySettings:
@@ -47,10 +55,4 @@ def read_gateway_settings(directory: Path, environment: Mapping[str, str] = os.e
     Raises:
         SettingsError: no `feiqian.toml` there, or one that says what a gateway does not understand.
     """
-    try:
-        text = (directory / "feiqian.toml").read_text("utf-8")
-    except FileNotFoundError:
-        raise SettingsError(f"{directory} holds no feiqian.toml; make a ledger with `feiqian init`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"feiqian.toml cannot be read: {error}") from None
-    return read_settings(text, "gateway", GatewaySettings, environment)
+    return read_settings(settings_text(directory), "gateway", GatewaySettings, environment)

@@ -41,6 +41,12 @@ class StatusBody(msgspec.Struct):
     indexed_height: int | None
     node_is_connected: bool
     genesis_sha256: str
+    first_block: int
+    """The first height whose block is held; earlier ones were given up for segment files."""
+    first_provable_height: int
+    """The first height whose state can be proved."""
+    store_bytes: int
+    disk_free_bytes: int
 
 
 class BlockSummary(msgspec.Struct):
@@ -107,6 +113,21 @@ class TransactionBody(msgspec.Struct):
     events: list[dict[str, Any]]
     signed: str | None
     """The signed bytes, base64, to who reads all."""
+
+
+class DroppedBody(msgspec.Struct):
+    """A transaction that was accepted and then left the pool for no block. `status` is `dropped`.
+
+    Known for ten minutes after it happened; `error` names the rule. Dropped for having expired it is gone for good;
+    by another rule, the same bytes may be sent again while they have time left.
+    """
+
+    id: str
+    kind: str
+    status: str
+    dropped_at_ms: int
+    sponsor: str
+    error: ErrorOf
 
 
 class AccountBody(msgspec.Struct):

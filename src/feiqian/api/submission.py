@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from feiqian.api.drops import Drops
 from feiqian.api.node_link import NodeLink
 from feiqian.api.problems import NodeAway, TooBusy
-from feiqian.core.wire import Committed, Verdict
+from feiqian.core.wire import Committed, Drop, Verdict
 from feiqian.execution.blocks import RESULT, RESULTS_CODEC
 
 MAX_BATCH_TRANSACTIONS = 5_000
@@ -45,8 +46,9 @@ class Outcome(msgspec.Struct, omit_defaults=True):
     """What is known of one submitted transaction.
 
     `status`: `refused` (never entered the pool; see `error`), `later` (no room now: send the same again after
-    `retry_after_ms`), `accepted` (in the pool), `committed` at `height`, `provable`. Of a committed one `error` says
-    which rule refused it on the ledger, where one did. `tx_id` is hex, empty where the bytes are no transaction.
+    `retry_after_ms`), `accepted` (in the pool), `dropped` (was in the pool and left it for no block; see `error`),
+    `committed` at `height`, `provable`. Of a committed one `error` says which rule refused it on the ledger, where one
+    did. `tx_id` is hex, empty where the bytes are no transaction.
     """
 
     tx_id: str
@@ -64,11 +66,12 @@ class _Found(NamedTuple):
 class _Waiter:
     """One request's transactions that are not on the ledger yet; one future for all, since each costs microseconds."""
 
-    __slots__ = ("all_found", "found", "missing")
+    __slots__ = ("all_found", "dropped", "found", "missing")
 
     def __init__(self, tx_ids: Iterable[bytes], all_found: asyncio.Future[None]) -> None:
         self.missing = set(tx_ids)
         self.found: dict[bytes, _Found] = {}
+        self.dropped: dict[bytes, Drop] = {}
         self.all_found = all_found
 
     def tell(self, tx_id: bytes, found: _Found) -> None:
@@ -77,13 +80,20 @@ class _Waiter:
         if not self.missing and not self.all_found.done():
             self.all_found.set_result(None)
 
+    def tell_dropped(self, drop: Drop) -> None:
+        self.missing.discard(drop.tx_id)
+        self.dropped[drop.tx_id] = drop
+        if not self.missing and not self.all_found.done():
+            self.all_found.set_result(None)
+
 
 class Submitter:
     """Lives on the event loop, beside the node's stream, whose every block it is given."""
 
-    def __init__(self, link: NodeLink, lookup: Lookup) -> None:
+    def __init__(self, link: NodeLink, lookup: Lookup, drops: Drops) -> None:
         self._link = link
         self._lookup = lookup
+        self._drops = drops
         self._waiting: dict[bytes, list[_Waiter]] = {}
         self._recent: dict[bytes, _Found] = {}
         self._recent_blocks: deque[list[bytes]] = deque()
@@ -113,6 +123,15 @@ class Submitter:
                 self._tell(tx_id, found[tx_id])
         self._release_provable()
 
+    def saw_dropped(self, drops: tuple[Drop, ...]) -> None:
+        """Tell those who wait for what was dropped, and remember it for who asks later."""
+        # Another copy of the same transaction, with other signatures, may have been committed.
+        lost = [drop for drop in drops if drop.tx_id not in self._recent]
+        self._drops.add(lost)
+        for drop in lost:
+            for waiter in self._waiting.pop(drop.tx_id, []):
+                waiter.tell_dropped(drop)
+
     def saw_height(self, height: int) -> None:
         """Note that the ledger stands at a height whose blocks were not streamed here."""
         self.height = max(self.height, height)
@@ -137,7 +156,9 @@ class Submitter:
             TooBusy: this gateway or the pool is full for all of it.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
+        dropped_before = self._drops.count
         verdicts = await self._hand_on(batch)
+        self._drops.forget((verdict.tx_id for verdict in verdicts if not verdict.number), dropped_before)
         outcomes = [_of_verdict(verdict) for verdict in verdicts]
         if outcomes and all(outcome.status == "later" for outcome in outcomes):
             retry_ms = min(outcome.retry_after_ms for outcome in outcomes)
@@ -147,7 +168,7 @@ class Submitter:
             )
         await self._find_known(verdicts, outcomes)
         if wait is not Wait.NOTHING:
-            await self._wait_committed(verdicts, outcomes, deadline)
+            await self._wait_committed(verdicts, outcomes, deadline, dropped_before)
         if wait is Wait.PROVABLE:
             await self._wait_provable(outcomes, deadline)
         return outcomes
@@ -184,7 +205,9 @@ class Submitter:
             if outcomes[place].status == "refused" and verdict.tx_id in found:
                 outcomes[place] = _of_found(verdict.tx_id, found[verdict.tx_id])
 
-    async def _wait_committed(self, verdicts: tuple[Verdict, ...], outcomes: list[Outcome], deadline: float) -> None:
+    async def _wait_committed(
+        self, verdicts: tuple[Verdict, ...], outcomes: list[Outcome], deadline: float, dropped_before: int
+    ) -> None:
         loop = asyncio.get_running_loop()
         places: dict[bytes, list[int]] = {}
         for place, verdict in enumerate(verdicts):
@@ -196,6 +219,11 @@ class Submitter:
                 self._waiting.setdefault(tx_id, []).append(waiter)
             else:
                 waiter.found[tx_id] = self._recent[tx_id]
+        for kept in self._drops.since(dropped_before):
+            if kept.drop.tx_id in waiter.missing:
+                # Quicker than the node's verdict.
+                self._forget(kept.drop.tx_id, waiter)
+                waiter.tell_dropped(kept.drop)
         try:
             if waiter.missing:
                 await asyncio.wait([waiter.all_found], timeout=max(0.0, deadline - loop.time()))
@@ -207,6 +235,9 @@ class Submitter:
             waiter.found |= {tx_id: _Found(*known) for tx_id, known in looked_up.items()}
         for tx_id, found in waiter.found.items():
             _put(outcomes, places[tx_id], _of_found(tx_id, found))
+        for tx_id, drop in waiter.dropped.items():
+            error = ErrorBody(drop.codespace, drop.number, drop.message)
+            _put(outcomes, places[tx_id], Outcome(tx_id.hex(), "dropped", error=error))
 
     async def _wait_provable(self, outcomes: list[Outcome], deadline: float) -> None:
         loop = asyncio.get_running_loop()

@@ -23,12 +23,15 @@ from feiqian.ledger.records import Policy
 from feiqian.modules.payments.edge import onboarding, pain002
 from feiqian.modules.payments.edge.account_messages import AccountMessages
 from feiqian.modules.payments.edge.bookings import time_text
-from feiqian.modules.payments.edge.camt053 import write_statements
-from feiqian.modules.payments.edge.camt054 import write_notifications
-from feiqian.modules.payments.edge.commands import enter_customers, make_statement
+from feiqian.modules.payments.edge.commands import (
+    enter_customers,
+    statement_pages,
+    write_notification,
+    write_pages,
+    write_statement,
+)
 from feiqian.modules.payments.edge.importer import EXPIRY_MS, ImportResult, Terms, import_file, report
-from feiqian.modules.payments.edge.remote import RemoteDirectory
-from feiqian.modules.payments.edge.statements import notification_of
+from feiqian.modules.payments.edge.remote import RemoteDirectory, file_rejected
 from feiqian.wallet.files import open_signing_key
 from feiqian.wallet.keys import SigningKey
 from feiqian.wallet.signing import build_transaction, sign_transaction
@@ -139,6 +142,7 @@ class Day:
         suffix = "" if play == 0 else f"-again-{play}"
         path = self._directory / "reports" / f"{Path(file.file).stem}{suffix}.pain002.xml"
         path.write_bytes(answer)
+        file_rejected(client, to_text(self._names[file.account]), result)
         for outcome in result.outcomes:
             if outcome.status == pain002.SETTLED and outcome.tx_id is not None:
                 self._settled.append(outcome.tx_id)
@@ -172,17 +176,13 @@ class Day:
                 asset = balance["asset"]
                 vault_key = self._directory / "keys" / f"{account}-vault.json"
                 iban = number if number[:2].isalpha() else None
-                made = make_statement(client, to_text(self._names[account]), asset, None, iban, vault_key)
-                now_ms = time.time_ns() // 1_000_000
+                pages = list(statement_pages(client, to_text(self._names[account]), asset, None, iban, vault_key))
                 folder = self._directory / "reports"
-                (folder / f"{account}-{asset}.camt053.xml").write_bytes(
-                    write_statements([made], uuid.uuid4().hex, now_ms)
-                )
-                notice = write_notifications([notification_of(made)], uuid.uuid4().hex, now_ms)
-                (folder / f"{account}-{asset}.camt054.xml").write_bytes(notice)
-                closing = to_decimal_text(made.closing_minor, balance["scale"])
-                held = made.closing_minor == balance["posted_minor"]
-                said = f"{len(made.bookings)} entries, closing {closing} {made.account.currency}, as on the ledger"
+                made = write_pages(iter(pages), folder / f"{account}-{asset}.camt053.xml", write_statement)
+                write_pages(iter(pages), folder / f"{account}-{asset}.camt054.xml", write_notification)
+                closing = to_decimal_text(made.last.closing_minor, balance["scale"])
+                held = made.last.closing_minor == balance["posted_minor"]
+                said = f"{made.entries} entries, closing {closing} {made.first.account.currency}, as on the ledger"
                 checks.append(Check("Statements", f"{account} {asset}", held, said))
         return checks
 

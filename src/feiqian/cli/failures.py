@@ -8,16 +8,23 @@ from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.core.settings import SettingsError
 from feiqian.execution.genesis import ConsortiumError
 from feiqian.node.initialise import LedgerExists
+from feiqian.node.restore import WrongValidatorKey
 from feiqian.wallet.files import KeyFileError
 from feiqian.wallet.sign_in import ChallengeSuspicious
 
 _REFUSALS = (InvalidProofFile, ChallengeSuspicious)
-_USAGE = (ConsortiumError, InvalidGenesis, KeyFileError, LedgerExists, SettingsError)
+_USAGE = (ConsortiumError, InvalidGenesis, KeyFileError, LedgerExists, SettingsError, WrongValidatorKey)
 _FILE_USAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError)
+
+
+_NOT_SIGNED_IN = ("api", 1)
 
 
 def status_of(error: Exception) -> tuple[str, int] | None:
     """Return the sentence and the exit status for a failure, or None for one that nobody foresaw."""
+    if isinstance(error, Refused) and (error.codespace, error.number) == _NOT_SIGNED_IN:
+        how = "name a key file to sign in with, --key FILE, and its account, --as-account fq1…, where no other is named"
+        return f"refused: only for who is signed in: {how} [api 1]", EXIT_REFUSED
     if isinstance(error, Refused | InvalidTransaction):
         return f"refused: {error.message} [{error.codespace} {error.number}]", EXIT_REFUSED
     if isinstance(error, _REFUSALS):
@@ -26,6 +33,10 @@ def status_of(error: Exception) -> tuple[str, int] | None:
         return str(error), EXIT_USAGE
     if isinstance(error, _FILE_USAGE):
         return f"{error.filename}: {error.strerror}", EXIT_USAGE
-    if isinstance(error, Fault | Unreachable):
+    if isinstance(error, Unreachable):
+        return f"{error}; start the ledger there (`feiqian start`), or name another with --url", EXIT_FAULT
+    if isinstance(error, Fault):
         return str(error), EXIT_FAULT
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the output'}: {error.strerror}", EXIT_FAULT
     return None

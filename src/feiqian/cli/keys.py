@@ -22,11 +22,10 @@ Scheme = Literal["ed25519", "p256", "sm2", "x25519"]
 def new(path: Path, *, scheme: Scheme = "ed25519", json: bool = False) -> None:
     """Make a fresh key in PATH, encrypted under a passphrase (asked for, or FEIQIAN_PASSPHRASE).
 
-    Parameters
-    ----------
-    path: where the key file goes; an existing file is never overwritten.
-    scheme: ed25519, p256 or sm2 to sign with, x25519 to read private documents.
-    json: print one JSON value.
+    Args:
+        path: where the key file goes; an existing file is never overwritten.
+        scheme: ed25519, p256 or sm2 to sign with, x25519 to read private documents.
+        json: print one JSON value.
     """
     public = files.create(path, scheme, read_passphrase(is_new=True))
     Output(is_json=json).value({"file": path.name, "public_key": public})
@@ -36,10 +35,9 @@ def new(path: Path, *, scheme: Scheme = "ed25519", json: bool = False) -> None:
 def show(path: Path, *, json: bool = False) -> None:
     """Print the public key of a key file, as policies name it. Asks for no passphrase.
 
-    Parameters
-    ----------
-    path: the key file.
-    json: print one JSON value.
+    Args:
+        path: the key file.
+        json: print one JSON value.
     """
     Output(is_json=json).value({"file": path.name, "public_key": files.public_text(path)})
 
@@ -50,11 +48,10 @@ def sign_in(challenge: str, *, key: Path, json: bool = False) -> None:
 
     Says on standard error to which host, ledger and account it signs in: stop if that is not what you meant.
 
-    Parameters
-    ----------
-    challenge: the challenge, as the sign-in page shows it.
-    key: a key file of the account's policy.
-    json: print one JSON value.
+    Args:
+        challenge: the challenge, as the sign-in page shows it.
+        key: a key file of the account's policy.
+        json: print one JSON value.
     """
     said = read_challenge(challenge)
     sys.stderr.write(f"Signing in at {said.audience} to ledger {said.chain_id} for account {said.account}\n")

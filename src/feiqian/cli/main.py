@@ -3,14 +3,16 @@
 Commands are named by import path and loaded when they are run, so that a short one does not wait for all the others.
 """
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
-from feiqian.cli.output import EXIT_USAGE, fail
+from feiqian.cli.output import EXIT_FAULT, EXIT_USAGE, fail
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("feiqian.cli.ledger:init", "Make a new ledger in a directory from a consortium file."),
@@ -34,11 +36,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
 MODULES = Path(__file__).parent.parent / "modules"
 
 
-def build_app() -> App:
-    """Return the command line, with every module's commands under the module's name."""
-    app = App(name="feiqian", help="A ledger that institutions run together.", version_flags=["--version"])
+def build_app(chosen: str = "") -> App:
+    """Return the command line, with every module's commands under the module's name.
+
+    The chosen command explains itself in full; of the others, which are not loaded, stands one line each.
+    """
+    app = App(
+        name="feiqian",
+        help="A ledger that institutions run together.",
+        version_flags=["--version"],
+        default_parameter=Parameter(negative=()),
+    )
     for name, (path, text) in COMMANDS.items():
-        app.command(path, name=name, help=text)
+        app.command(path, name=name, help=None if name == chosen else text)
     for commands in sorted(MODULES.glob("*/edge/commands.py")):
         module = commands.parent.parent.name
         app.command(
@@ -49,21 +59,29 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        build_app()(arguments, exit_on_error=False, print_error=True)
+        try:
+            build_app(given[0] if given else "")(given, exit_on_error=False, print_error=True)
+        finally:
+            sys.stdout.flush()
     except CycloptsError:
         sys.exit(EXIT_USAGE)
-    except Exception as error:  # noqa: BLE001 - the outermost: what it does not know is raised again
+    except BrokenPipeError:
+        # Whoever reads the output has enough of it. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # noqa: BLE001 - the outermost: what it does not know is a bug, and said to be one
         _explain(error)
 
 
 def _explain(error: Exception) -> NoReturn:
-    """End with a sentence and the status for this kind of failure; raise again what is a bug of ours."""
+    """End with a sentence and the status for this kind of failure; with all that is known of a bug of ours."""
     from feiqian.cli.failures import status_of
 
     status = status_of(error)
     if status is None:
-        raise error
+        traceback.print_exception(error)
+        fail("this is a bug: please report it with the lines above", EXIT_FAULT)
     fail(*status)
 
 

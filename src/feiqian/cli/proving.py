@@ -1,11 +1,13 @@
 """`feiqian proof` writes a proof file, `feiqian verify` checks one with no network."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App
 
+from feiqian.cli.arguments import Hex, NewFile
 from feiqian.cli.connection import Url, connect
 from feiqian.cli.output import EXIT_USAGE, Output, fail
 from feiqian.consensus.genesis_file import read_genesis
@@ -25,7 +27,7 @@ def balance(
     address: str,
     asset: str,
     *,
-    out: Path,
+    out: NewFile,
     height: int | None = None,
     key: Path | None = None,
     as_account: str | None = None,
@@ -33,31 +35,29 @@ def balance(
 ) -> None:
     """Prove an account's balance in an asset, or that it has none.
 
-    Parameters
-    ----------
-    address: the account, fq1….
-    asset: the asset's code.
-    out: where the proof file goes.
-    height: as of which block; the last provable one otherwise.
-    key: a key file of the account's policy, to sign in with.
-    as_account: the account to sign in for, where it is another one than ADDRESS.
-    url: the gateway's address.
+    Args:
+        address: the account, fq1….
+        asset: the asset's code.
+        out: where the proof file goes.
+        height: as of which block; the last provable one otherwise.
+        key: a key file of the account's policy, to sign in with.
+        as_account: the account to sign in for, where it is another one than ADDRESS.
+        url: the gateway's address.
     """
     with connect(url, as_account or address, key) as client:
         _write(out, client.prove_balance(from_text(address), asset, height))
 
 
 @proof.command
-def tx(tx_id: str, *, out: Path, key: Path | None = None, as_account: str | None = None, url: Url = None) -> None:
+def tx(tx_id: str, *, out: NewFile, key: Path | None = None, as_account: str | None = None, url: Url = None) -> None:
     """Prove a transaction's result.
 
-    Parameters
-    ----------
-    tx_id: its id, 64 hex digits.
-    out: where the proof file goes.
-    key: a key file to sign in with.
-    as_account: the account to sign in for.
-    url: the gateway's address.
+    Args:
+        tx_id: its id, 64 hex digits.
+        out: where the proof file goes.
+        key: a key file to sign in with.
+        as_account: the account to sign in for.
+        url: the gateway's address.
     """
     with connect(url, as_account, key) as client:
         _write(out, client.prove_transaction(tx_id))
@@ -65,18 +65,23 @@ def tx(tx_id: str, *, out: Path, key: Path | None = None, as_account: str | None
 
 @proof.command
 def record(
-    table: str, record_key: str, *, out: Path, key: Path | None = None, as_account: str | None = None, url: Url = None
+    table: str,
+    record_key: Hex,
+    *,
+    out: NewFile,
+    key: Path | None = None,
+    as_account: str | None = None,
+    url: Url = None,
 ) -> None:
     """Prove any record of the state, or that there is none.
 
-    Parameters
-    ----------
-    table: the table's name, such as ledger.accounts.
-    record_key: the record's key in hex.
-    out: where the proof file goes.
-    key: a key file to sign in with.
-    as_account: the account to sign in for.
-    url: the gateway's address.
+    Args:
+        table: the table's name, such as ledger.accounts.
+        record_key: the record's key in hex.
+        out: where the proof file goes.
+        key: a key file to sign in with.
+        as_account: the account to sign in for.
+        url: the gateway's address.
     """
     with connect(url, as_account, key) as client:
         _write(out, client.prove_record(table, bytes.fromhex(record_key)))
@@ -85,25 +90,24 @@ def record(
 def verify(file: Path, *, genesis: Path, trusted: str | None = None, json: bool = False) -> None:
     """Check a proof file offline, trusting only the genesis, or a block that you name.
 
-    Parameters
-    ----------
-    file: the proof file.
-    genesis: the ledger's genesis.json, got from someone you trust.
-    trusted: HEIGHT:HASH of a block that you trust, where the proof does not start at the genesis.
-    json: print one JSON value.
+    Args:
+        file: the proof file.
+        genesis: the ledger's genesis.json, got from someone you trust.
+        trusted: HEIGHT:HASH of a block that you trust, where the proof does not start at the genesis.
+        json: print one JSON value.
     """
-    known = None if trusted is None else _known(trusted)
+    known = None if trusted is None else known_block(trusted)
     tables = discover().tables
     verified = verify_file(file.read_bytes(), read_genesis(genesis.read_bytes()), tables, known)
     Output(is_json=json).value(_describe(verified))
 
 
-def _known(text: str) -> KnownBlock:
-    height, _, digest = text.partition(":")
-    try:
-        return KnownBlock(int(height), bytes.fromhex(digest))
-    except ValueError:
-        fail(f"--trusted {text!r}; write HEIGHT:HASH with the hash in hex", EXIT_USAGE)
+def known_block(text: str) -> KnownBlock:
+    """Return the block that HEIGHT:HASH names; ends the command where it is not of that form."""
+    found = re.fullmatch(r"(\d{1,18}):([0-9a-fA-F]{64})", text, re.ASCII)
+    if found is None:
+        fail(f"--trusted {text!r}; write HEIGHT:HASH with the hash in 64 hex digits", EXIT_USAGE)
+    return KnownBlock(int(found[1]), bytes.fromhex(found[2]))
 
 
 def _describe(verified: Verified) -> dict[str, Any]:

@@ -7,16 +7,20 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from feiqian.cli.arguments import BlockHeight, Count
 from feiqian.cli.connection import Url, connect
-from feiqian.cli.output import Output, fields_text
-from feiqian.core.addresses import from_text
+from feiqian.cli.output import EXIT_USAGE, Output, fail, fields_text
+from feiqian.core.addresses import PREFIX, from_text, to_text
 from feiqian.core.amounts import to_decimal_text
+
+LISTS = ("accounts", "assets", "blocks", "members", "transactions")
+"""What can be exported, beside the entries of an account."""
 
 
 def account(
     address: str,
     *,
-    entries: int = 10,
+    entries: Count = 10,
     key: Path | None = None,
     as_account: str | None = None,
     url: Url = None,
@@ -24,14 +28,13 @@ def account(
 ) -> None:
     """Print an account: who holds it, its balances and last entries.
 
-    Parameters
-    ----------
-    address: the account, fq1….
-    entries: how many of its last entries to print.
-    key: a key file of the account's policy, to sign in with.
-    as_account: the account to sign in for, where it is another one than ADDRESS.
-    url: the gateway's address.
-    json: print one JSON value.
+    Args:
+        address: the account, fq1….
+        entries: how many of its last entries to print.
+        key: a key file of the account's policy, to sign in with.
+        as_account: the account to sign in for, where it is another one than ADDRESS.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     raw = from_text(address)
     with connect(url, as_account or address, key) as client:
@@ -79,14 +82,13 @@ def pending(
 ) -> None:
     """Print what waits for approval on behalf of an account, newest first.
 
-    Parameters
-    ----------
-    address: the account, fq1….
-    ended: also what was executed, failed, withdrawn or expired.
-    key: a key file of the account's policy, to sign in with.
-    as_account: the account to sign in for, where it is another one than ADDRESS.
-    url: the gateway's address.
-    json: print one JSON value.
+    Args:
+        address: the account, fq1….
+        ended: also what was executed, failed, withdrawn or expired.
+        key: a key file of the account's policy, to sign in with.
+        as_account: the account to sign in for, where it is another one than ADDRESS.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     from_text(address)
     with connect(url, as_account or address, key) as client:
@@ -100,26 +102,24 @@ def tx(
 ) -> None:
     """Print a transaction: what was asked, what came of it, what happened.
 
-    Parameters
-    ----------
-    tx_id: its id, 64 hex digits.
-    key: a key file to sign in with.
-    as_account: the account to sign in for.
-    url: the gateway's address.
-    json: print one JSON value.
+    Args:
+        tx_id: its id, 64 hex digits.
+        key: a key file to sign in with.
+        as_account: the account to sign in for.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     with connect(url, as_account, key) as client:
         Output(is_json=json).value(client.transaction(tx_id))
 
 
-def block(height: int, *, url: Url = None, json: bool = False) -> None:
+def block(height: BlockHeight, *, url: Url = None, json: bool = False) -> None:
     """Print a block: its place in the chain, header and commit.
 
-    Parameters
-    ----------
-    height: which one.
-    url: the gateway's address.
-    json: print one JSON value.
+    Args:
+        height: which one.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     with connect(url) as client:
         value = client.block(height)
@@ -132,16 +132,17 @@ def block(height: int, *, url: Url = None, json: bool = False) -> None:
 
 
 def export(what: str, *, key: Path | None = None, as_account: str | None = None, url: Url = None) -> None:
-    """Print a whole list as JSON lines: blocks, members, assets, transactions or an account's entries.
+    """Print a whole list as JSON lines: accounts, assets, blocks, members, transactions or an account's entries.
 
-    Parameters
-    ----------
-    what: blocks, members, assets, transactions, or an address for its entries.
-    key: a key file to sign in with.
-    as_account: the account to sign in for.
-    url: the gateway's address.
+    Args:
+        what: accounts, assets, blocks, members, transactions, or an address for its entries.
+        key: a key file to sign in with.
+        as_account: the account to sign in for.
+        url: the gateway's address.
     """
-    path = f"/accounts/{what}/entries" if what.startswith("fq1") else f"/{what}"
+    if what not in LISTS and not what.startswith(f"{PREFIX}1"):
+        fail(f"there is no list {what!r}; there are {', '.join(LISTS)}, and an address for its entries", EXIT_USAGE)
+    path = f"/{what}" if what in LISTS else f"/accounts/{to_text(from_text(what))}/entries"
     with connect(url, as_account, key) as client:
         for item in client.pages(path):
             sys.stdout.write(msgspec.json.encode(item).decode() + "\n")

@@ -4,13 +4,15 @@ import base64
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
+from feiqian.cli.arguments import ValidFor
 from feiqian.cli.connection import KeyPaths, Url, connect
 from feiqian.cli.keys import read_passphrase
-from feiqian.cli.output import EXIT_REFUSED, Output, fail
+from feiqian.cli.output import EXIT_REFUSED, EXIT_USAGE, Output, fail
 from feiqian.consensus.genesis_file import load_genesis
 from feiqian.core.addresses import to_text
 from feiqian.core.encoding import encode
@@ -29,7 +31,7 @@ class TransactionFile(msgspec.Struct, forbid_unknown_fields=True):
     """What `feiqian submit` reads: messages as objects with `type` and fields, addresses as fq1…, bytes as hex."""
 
     sponsor: str
-    messages: list[dict[str, Any]]
+    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
 
 
 def submit(
@@ -37,7 +39,7 @@ def submit(
     *,
     key: KeyPaths = None,
     wait: Wait = "committed",
-    valid_s: int = 300,
+    valid_s: ValidFor = 300,
     names: Path | None = None,
     dry_run: bool = False,
     url: Url = None,
@@ -47,23 +49,24 @@ def submit(
 
     FILE is JSON: {"sponsor": "member-id", "messages": [{"type": "assets.Transfer", …}]}.
 
-    Parameters
-    ----------
-    file: the messages.
-    key: a key file to sign with; give it once for each key that the policies need.
-    wait: committed, or provable (the next header carries its state).
-    valid_s: how many seconds from now the transaction may still be taken, at most 600.
-    names: the ledger's genesis.json, where FILE writes "@name" for accounts of the consortium file.
-    dry_run: check and sign, submit nothing.
-    url: the gateway's address.
-    json: print one JSON value.
+    Args:
+        file: the messages.
+        key: a key file to sign with; give it once for each key that the policies need.
+        wait: committed, or provable (the next header carries its state).
+        valid_s: how many seconds from now the transaction may still be taken, at most 600.
+        names: the ledger's genesis.json, where FILE writes "@name" for accounts of the consortium file.
+        dry_run: check and sign, submit nothing.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     transaction_file = _read(file)
     known = {} if names is None else account_names(load_genesis(names).app_state)
     registry = discover()
     messages = [_message(registry, _resolve(plain, known)) for plain in transaction_file.messages]
-    passphrase = read_passphrase() if key else b""
-    keys = [open_signing_key(path, passphrase) for path in key or []]
+    if not key:
+        fail("a transaction is signed with at least one key file: --key FILE", EXIT_USAGE)
+    passphrase = read_passphrase()
+    keys = [open_signing_key(path, passphrase) for path in key]
     out = Output(is_json=json)
     with connect(url) as client:
         status = client.status()
@@ -77,7 +80,8 @@ def submit(
     out.value(msgspec.to_builtins(outcome))
     if outcome.error is not None:
         error = outcome.error
-        fail(f"refused: {error['message']} [{error['codespace']} {error['number']}]", EXIT_REFUSED)
+        what = "accepted and then dropped" if outcome.status == "dropped" else "refused"
+        fail(f"{what}: {error['message']} [{error['codespace']} {error['number']}]", EXIT_REFUSED)
 
 
 def _read(file: Path) -> TransactionFile:

@@ -2,38 +2,59 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from feiqian.cli.output import EXIT_FAULT, Output
+from cyclopts import Parameter
+
+from feiqian.cli.arguments import GivenFile, LedgerDirectory, NewFile, OutFolder
+from feiqian.cli.output import EXIT_FAULT, EXIT_USAGE, Output, fail
+from feiqian.cli.proving import known_block
+from feiqian.consensus import light
+from feiqian.consensus.audit import Base, genesis_base, snapshot_base
 from feiqian.consensus.audit import audit as run_audit
-from feiqian.consensus.genesis_file import load_genesis
-from feiqian.core.errors import Fault
-from feiqian.execution.registry import discover
+from feiqian.consensus.genesis_file import Genesis, load_genesis
+from feiqian.consensus.restoring import check_snapshot, evidence_for
+from feiqian.execution.registry import Registry, discover
 from feiqian.node.configuration import Layout
-from feiqian.state.segments import GENESIS_CHAIN_HASH, SegmentWriter, append_from, verify_segments
+from feiqian.state.history import History
+from feiqian.state.segment_folder import FolderWriter, verify_folder
+from feiqian.state.segments import append_from
 from feiqian.state.snapshots import export as export_snapshot
 from feiqian.state.store import Store
 
-SEGMENT_PATTERN = "segment-*.fqs"
-SEGMENT_HEIGHTS = 100_000
-"""How many heights go into one segment file."""
 
-
-def audit(directory: Path, *, signatures: bool = True, json: bool = False) -> None:
+def audit(
+    directory: LedgerDirectory,
+    *,
+    snapshot: GivenFile = None,
+    trusted: str | None = None,
+    signatures: Annotated[bool, Parameter(negative="--no-signatures")] = True,
+    json: bool = False,
+) -> None:
     """Run the ledger in DIRECTORY again from its base and compare every root, signature, posting and invariant.
 
-    Works beside a running ledger, whose store it only reads.
+    The base is the genesis, or where blocks were given up or the ledger was made from a snapshot, that snapshot. Works
+    beside a running ledger, whose store and segment files it only reads.
 
-    Parameters
-    ----------
-    directory: the ledger's directory.
-    signatures: check the transactions' signatures too; --no-signatures leaves them out.
-    json: print one JSON value.
+    Args:
+        directory: the ledger's directory.
+        snapshot: begin with this snapshot instead.
+        trusted: HEIGHT:HASH of a block that you trust: the snapshot's own or the one after it.
+        signatures: check the transactions' signatures too; --no-signatures leaves them out.
+        json: print one JSON value.
     """
+    if trusted is not None and snapshot is None:
+        fail("--trusted says by what a snapshot is trusted; name one with --snapshot FILE", EXIT_USAGE)
     layout, out = Layout(directory), Output(is_json=json)
     genesis, store = load_genesis(layout.genesis), _open(layout)
     try:
+        registry, history = discover(), History(store, layout.segments)
+        if snapshot is None:
+            base = _earliest_base(layout, history, registry, genesis)
+        else:
+            base = _base_of(snapshot, genesis, trusted)
         with out.progress("audit") as progress:
-            report = run_audit(store, discover(), genesis, progress, check_signatures=signatures)
+            report = run_audit(history, registry, genesis, progress, base=base, check_signatures=signatures)
     finally:
         store.close()
     value = {name: getattr(report, name) for name in report._fields if name not in ("problems", "app_hash")}
@@ -43,62 +64,82 @@ def audit(directory: Path, *, signatures: bool = True, json: bool = False) -> No
         sys.exit(EXIT_FAULT)
 
 
-def snapshot(directory: Path, *, out: Path, height: int | None = None, json: bool = False) -> None:
-    """Write the state after a block into one file, from which another ledger's node can start.
+def snapshot(directory: LedgerDirectory, *, out: NewFile, height: int | None = None, json: bool = False) -> None:
+    """Write the state after a block into one file, from which `feiqian init` makes a directory that goes on.
 
-    Parameters
-    ----------
-    directory: the ledger's directory.
-    out: the snapshot file; an existing one is never overwritten.
-    height: after which block; the last one otherwise.
-    json: print one JSON value.
+    The block after it goes into the file too, since its header carries the state's hash. Keep what is printed as
+    `trusted` apart from the file.
+
+    Args:
+        directory: the ledger's directory.
+        out: the snapshot file; an existing one is never overwritten.
+        height: after which block; the last but one otherwise.
+        json: print one JSON value.
     """
     store = _open(Layout(directory))
     try:
-        manifest = export_snapshot(store, store.height if height is None else height, out)
+        at = store.height - 1 if height is None else height
+        evidence = evidence_for(store, at)
+        manifest = export_snapshot(store, at, out, evidence)
     finally:
         store.close()
+    assert evidence.following.archive is not None
+    header = light.light_block(evidence.following.archive).header
     value = {"file": str(out), "chain_id": manifest.chain_id, "height": manifest.height}
-    Output(is_json=json).value(value | {"app_hash": manifest.app_hash.hex()})
+    trusted = f"{header.height}:{header.hash().hex()}"
+    Output(is_json=json).value(value | {"app_hash": manifest.app_hash.hex(), "trusted": trusted})
 
 
-def archive(directory: Path, *, out: Path, json: bool = False) -> None:
+def archive(directory: LedgerDirectory, *, out: OutFolder, json: bool = False) -> None:
     """Append the ledger's blocks to hash-chained segment files in a folder, and verify the whole chain of them.
 
-    Parameters
-    ----------
-    directory: the ledger's directory.
-    out: the folder of segment files; what is there already is continued.
-    json: print one JSON value.
+    Args:
+        directory: the ledger's directory.
+        out: the folder of segment files; what is there already is continued.
+        json: print one JSON value.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    store = _open(Layout(directory))
+    layout = Layout(directory)
+    store = _open(layout)
     try:
-        appended = _append(store, out)
-        segments = verify_segments(sorted(out.glob(SEGMENT_PATTERN)), store.chain_id)
+        history = History(store, layout.segments)
+        writer = FolderWriter(out, store.chain_id, history.first_height)
+        try:
+            appended = append_from(history, writer, store.height)
+        finally:
+            writer.close()
+        files = verify_folder(out, store.chain_id)
     finally:
         store.close()
-    last = segments[-1]
-    value = {"folder": str(out), "appended": appended, "files": len(segments), "next_height": last.next_height}
-    Output(is_json=json).value(value | {"chain_hash": last.chain_hash.hex()})
+    value = {"folder": str(out), "appended": appended, "files": len(files)}
+    value |= {"first_height": files[0].header.first_height, "next_height": files[-1].next_height}
+    Output(is_json=json).value(value | {"chain_hash": files[-1].chain_hash.hex()})
 
 
-def _append(store: Store, folder: Path) -> int:
-    files = sorted(folder.glob(SEGMENT_PATTERN))
-    done = verify_segments(files[:-1], store.chain_id)
-    previous = done[-1].chain_hash if done else GENESIS_CHAIN_HASH
-    first = done[-1].next_height if done else store.initial_height
-    appended = 0
-    while first <= store.height:
-        last = min(first + SEGMENT_HEIGHTS - 1, store.height)
-        writer = SegmentWriter(folder / f"segment-{first:012d}.fqs", store.chain_id, first, previous)
-        appended += append_from(store, writer, last)
-        first, previous = writer.next_height, writer.chain_hash
-        writer.close()
-    return appended
+def _earliest_base(layout: Layout, history: History, registry: Registry, genesis: Genesis) -> Base:
+    """Return the earliest state from which every block is held."""
+    first = history.first_height
+    if first <= genesis.initial_height:
+        return genesis_base(registry, genesis)
+    base = _base_of(layout.base_snapshot, genesis, None) if layout.base_snapshot.exists() else None
+    if base is None or first > base.height + 1:
+        fail(
+            f"blocks before {first} are held neither in the store nor in data/{layout.segments.name}: put the segment "
+            "files back there, or begin with a snapshot: --snapshot FILE",
+            EXIT_USAGE,
+        )
+    return base
+
+
+def _base_of(file: Path, genesis: Genesis, trusted: str | None) -> Base:
+    known = None if trusted is None else known_block(trusted)
+    checked = check_snapshot(file, genesis, known)
+    height = checked.snapshot.manifest.height
+    if known is not None and known.height not in (height, height + 1):
+        fail(f"--trusted: name block {height} or {height + 1}; the snapshot is of height {height}", EXIT_USAGE)
+    return snapshot_base(checked.snapshot)
 
 
 def _open(layout: Layout) -> Store:
     if not layout.ledger.exists():
-        raise Fault(f"{layout.directory} holds no ledger that was started; see `feiqian init` and `feiqian start`")
+        fail(f"the ledger in {layout.directory} was never started; start it: `feiqian start`", EXIT_USAGE)
     return Store.open(layout.ledger, read_only=True)

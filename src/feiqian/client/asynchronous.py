@@ -52,6 +52,10 @@ class AsyncClient:
                 await asyncio.sleep(pause_s)
         return round_.outcomes()
 
+    async def dry_run(self, transactions: Sequence[bytes]) -> list[Outcome]:
+        """Return what submitting these, one after another, would be answered with; nothing is submitted."""
+        return calls.read_outcomes(await self.call(calls.dry_run(transactions)))
+
     async def sign_in(self, account: bytes, key: SigningKey) -> dict[str, Any]:
         """Sign in for an account with a key of its policy; later calls carry the session."""
         asked = await self.json(calls.challenge(account))

@@ -33,8 +33,9 @@ class Call(NamedTuple):
 class Outcome(msgspec.Struct, frozen=True):
     """What became of one submitted transaction.
 
-    `status`: `refused`, `later` (send the same again after `retry_after_ms`), `accepted`, `committed` at `height`,
-    `provable`. `error` names the rule that refused it, before or on the ledger.
+    `status`: `refused`, `later` (send the same again after `retry_after_ms`), `accepted`, `dropped` (was accepted, and
+    left the pool for no block), `committed` at `height`, `provable`. `error` names the rule that refused it, before or
+    on the ledger, or for which it was dropped.
     """
 
     tx_id: str
@@ -58,6 +59,12 @@ def submit(transactions: Sequence[bytes], wait: str | None) -> Call:
     """Submit signed transactions; `wait` is None, `committed` or `provable`."""
     body = msgspec.msgpack.encode(list(transactions))
     return Call("POST", f"{PREFIX}/transactions", _given(wait=wait), body, MSGPACK)
+
+
+def dry_run(transactions: Sequence[bytes]) -> Call:
+    """Ask what submitting transactions would be answered with; they are left unsigned."""
+    body = msgspec.msgpack.encode(list(transactions))
+    return Call("POST", f"{PREFIX}/transactions/dry-run", {}, body, MSGPACK)
 
 
 def get(path: str, **parameters: Any) -> Call:
@@ -129,8 +136,9 @@ def refusal(status: int, body: bytes, retry_after: str | None) -> Refused:
 
 
 def pause_before_again(call: Call, refused: Refused, tries: int) -> float | None:
-    """Return how many seconds to wait before a read is tried again, None where it is not to be."""
-    if call.method != "GET" or refused.status != 503 or tries >= READ_TRIES:
+    """Return how many seconds to wait before a read, or a dry run, is tried again, None where it is not to be."""
+    is_dry_run = call.path.endswith("/dry-run") and refused.status == 429
+    if not is_dry_run and (call.method != "GET" or refused.status != 503 or tries >= READ_TRIES):
         return None
     return float(max(refused.retry_after_s, 1))
 

@@ -68,6 +68,17 @@ class Client:
                 time.sleep(pause_s)
         return round_.outcomes()
 
+    def dry_run(self, transactions: Sequence[bytes]) -> list[Outcome]:
+        """Return what submitting these, one after another, would be answered with; nothing is submitted.
+
+        Each is made by `wallet.signing.leave_unsigned` and acts for accounts that the session may read; at most 20,000.
+        An outcome is `refused`, or `committed` without a height.
+
+        Raises:
+            Refused, Unreachable: as `submit`, but never for being busy.
+        """
+        return calls.read_outcomes(self.call(calls.dry_run(transactions)))
+
     def sign_in(self, account: bytes, key: SigningKey) -> dict[str, Any]:
         """Sign in for an account with a key of its policy; later calls carry the session.
 

@@ -6,7 +6,7 @@ It stops at the first height that is wrong, for whatever follows from that would
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
@@ -17,7 +17,7 @@ from feiqian.consensus.genesis_file import Genesis
 from feiqian.consensus.headers import NO_COMMIT, Commit, Header
 from feiqian.consensus.light import InvalidTrail, LightBlock, Trust
 from feiqian.consensus.signature_pool import CHUNK, SignaturePool, wait_for
-from feiqian.core.encoding import encode
+from feiqian.core.encoding import Codec, encode
 from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.execution.admission import Prepared, check_form, prepare
 from feiqian.execution.blocks import (
@@ -26,7 +26,6 @@ from feiqian.execution.blocks import (
     RESULT,
     Block,
     Outcome,
-    Result,
     Unprepared,
     bundle_results,
     execute_block,
@@ -35,7 +34,10 @@ from feiqian.execution.genesis import genesis_changes
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.events import Posted
+from feiqian.ledger.invariants import Scope
 from feiqian.ledger.parameters import get_parameters
+from feiqian.process.collector import rare_collections
+from feiqian.process.native import mute_native_output
 from feiqian.state.archive import ArchiveRow
 from feiqian.state.errors import OutsideWindow
 from feiqian.state.layered import Layered
@@ -44,8 +46,15 @@ from feiqian.state.store import StoredBlock
 from feiqian.state.tables import BlockState
 
 MAX_PROBLEMS = 20
-_AHEAD = 16 * CHUNK
-"""Transactions whose signatures may be under way beyond the block that runs."""
+_AHEAD_BYTES = 8 << 20
+"""Blocks so large are read, and their signatures under way, beyond the block that runs."""
+
+_LEAST_BLOCK_BYTES = 4 << 10
+"""What an empty block counts for among them."""
+
+_POSTED_CODEC: Codec[Posted] = Codec(Posted, "posting")
+_POSTED = encode(Posted(()))[:-1]
+"""How an encoded posting begins: array and tag."""
 
 _NS_PER_MS = 1_000_000
 
@@ -114,6 +123,11 @@ class _Given(NamedTuple):
     transactions: tuple[bytes, ...]
     answers: tuple[Future[tuple[bool, ...]], ...]
 
+    @property
+    def size_bytes(self) -> int:
+        """What it counts for among the blocks that were read ahead."""
+        return max(len(self.stored.block), _LEAST_BLOCK_BYTES)
+
 
 def genesis_base(registry: Registry, genesis: Genesis) -> Base:
     """Return the state that a genesis stands for, to audit from the first block."""
@@ -149,7 +163,7 @@ def audit(
             on so far that it no longer holds the audited height.
     """
     run = _Audit(store, registry, genesis, base or genesis_base(registry, genesis), check_signatures=check_signatures)
-    with SignaturePool(workers) as pool:
+    with rare_collections(), SignaturePool(workers) as pool:
         run.go(pool, progress)
     return run.report()
 
@@ -171,7 +185,7 @@ class _Audit:
         plain_tables = frozenset(name for name, table in registry.tables.items() if table.is_plain)
         self.state = AuditState(base, plain_tables)
         self.time_ms = base.time_ms
-        self.trust: Trust | None = None
+        self.trust: Trust = light.trust_in_genesis(genesis)
         self.last_commit: Commit | None = None
         self.results_before: tuple[bytes, ...] | None = None
 
@@ -213,31 +227,38 @@ class _Audit:
             self._say(height, f"the store ends at block {self.last}, before the base")
             return
         if height == self.genesis.initial_height - 1:
-            self.trust = light.trust_in_genesis(self.genesis)
             self.last_commit = NO_COMMIT
             self.results_before = ()
         else:
-            row = self.store.archive_row(height)
-            block = None if row is None else light.light_block(row)
-            if block is not None:
-                self.trust, self.last_commit = light.trust_in_block(block), block.commit
-        before = BlockState(_NOTHING)
-        self._check_invariants(height, before, BlockState(self.state), None)
+            self._trust_base(height)
+        self._check_invariants(height, self._all_state())
+
+    def _trust_base(self, height: int) -> None:
+        """Begin with the base's own header where that is held, else with the genesis: the next header must follow."""
+        row = self.store.archive_row(height)
+        if row is None:
+            return
+        try:
+            block = light.light_block(row)
+            self.trust, self.last_commit = light.verify_block(self.trust, block), block.commit
+        except (MalformedJson, InvalidTrail) as error:
+            self._say(height, f"archive: {error}")
 
     def _blocks(self, pool: SignaturePool) -> Iterator[_Given | Problem]:
         """Yield the blocks in order, signatures of those to come already being verified; last what cannot be read."""
-        ahead: deque[_Given | Problem] = deque()
-        under_way = 0
+        ahead: deque[_Given] = deque()
+        ahead_bytes = 0
         for height in range(self.base.height + 1, self.last + 1):
             given = self._read(height, pool)
-            ahead.append(given)
             if isinstance(given, Problem):
-                break
-            under_way += len(given.transactions)
-            while under_way > _AHEAD:
-                first = ahead.popleft()
-                under_way -= 0 if isinstance(first, Problem) else len(first.transactions)
-                yield first
+                yield from ahead
+                yield given
+                return
+            ahead.append(given)
+            ahead_bytes += given.size_bytes
+            while ahead_bytes - ahead[0].size_bytes >= _AHEAD_BYTES:
+                ahead_bytes -= ahead[0].size_bytes
+                yield ahead.popleft()
         yield from ahead
 
     def _read(self, height: int, pool: SignaturePool) -> _Given | Problem:
@@ -274,7 +295,7 @@ class _Audit:
         prepared: list[Prepared | Unprepared] = []
         for place, signed in enumerate(given.transactions):
             try:
-                check = check_form if not holds or holds[place] else prepare
+                check = check_form if not holds or holds[place] else _refuse_signatures
                 accepted = check(self.registry, self.genesis.chain_id, signed)
                 self.signatures += len(accepted.signers) if holds else 0
                 prepared.append(accepted)
@@ -286,30 +307,30 @@ class _Audit:
         height = given.height
         if encode(outcome.results) != given.stored.results:
             self._say(height, "running the block gives other results than the stored ones")
-        self._check_postings(height, [RESULT.decode_trusted(result) for _, result in outcome.results])
+        self._check_postings(height, outcome)
         before = BlockState(self.state)
         after = BlockState(Layered(self.state, outcome.changes, outcome.replay_ids))
-        self._check_invariants(height, before, after, frozenset(outcome.changes))
+        self._check_invariants(height, Scope(before, after, outcome.changes))
 
-    def _check_postings(self, height: int, results: Iterable[Result]) -> None:
-        for result in results:
-            for data in result.events:
-                event = self.registry.event_codec.decode_trusted(data)
-                if isinstance(event, Posted):
+    def _check_postings(self, height: int, outcome: Outcome) -> None:
+        for _, result in outcome.results:
+            for event in RESULT.decode_trusted(result).events:
+                if event.startswith(_POSTED):
                     self.postings += 1
                     sums: dict[str, int] = {}
-                    for leg in event.legs:
+                    for leg in _POSTED_CODEC.decode_trusted(event).legs:
                         sums[leg.asset] = sums.get(leg.asset, 0) + leg.amount_minor
                     for asset, total in sums.items():
                         if total:
                             self._say(height, f"a posting of {asset} sums to {total}, not 0")
 
-    def _check_invariants(
-        self, height: int, before: BlockState, after: BlockState, touched: frozenset[bytes] | None
-    ) -> None:
+    def _check_invariants(self, height: int, scope: Scope) -> None:
         for invariant in self.registry.invariants:
-            for what in invariant(before, after, touched):
+            for what in invariant(scope):
                 self._say(height, what)
+
+    def _all_state(self) -> Scope:
+        return Scope(BlockState(_NOTHING), BlockState(self.state), None)
 
     def _check_archive(self, given: _Given, app_version: int) -> None:
         height = given.height
@@ -320,7 +341,7 @@ class _Audit:
         try:
             block = light.light_block(row)
             light.check_block(self.genesis.chain_id, block)
-            self.trust = light.trust_in_block(block) if self.trust is None else light.verify_block(self.trust, block)
+            self.trust = light.verify_block(self.trust, block)
         except (MalformedJson, InvalidTrail) as error:
             self._say(height, f"archive: {error}")
             return
@@ -367,7 +388,7 @@ class _Audit:
 
     def _check_end(self) -> None:
         height = self.last
-        self._check_invariants(height, BlockState(_NOTHING), BlockState(self.state), None)
+        self._check_invariants(height, self._all_state())
         unseen = dict(self.state.records)
         for key, record in self.store.scan(b""):
             if unseen.pop(key, None) != record and self._differs(height, key):
@@ -390,6 +411,11 @@ class _Audit:
             return self.store.get_at(height, key) != self.state.records.get(key)
         except OutsideWindow:
             raise Fault(f"the node no longer holds the state of block {height}; audit while it stands still") from None
+
+
+def _refuse_signatures(registry: Registry, chain_id: str, signed: bytes) -> Prepared:
+    with mute_native_output():
+        return prepare(registry, chain_id, signed)
 
 
 def _bundle_results(bundles: Sequence[Sequence[bytes]], outcome: Outcome) -> tuple[bytes, ...]:

@@ -5,6 +5,7 @@ It takes about half a gigabyte a million accounts and touches no disk, so that i
 
 import hashlib
 from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ class AuditState:
         self._nodes: dict[bytes, bytes] = {}
         self._root_key: bytes | None = None
         self._base_ids = base.used_ids
-        self._used_ids: dict[int, set[bytes]] = {}
+        self._used_ids: defaultdict[int, set[bytes]] = defaultdict(set)
         self.apply(base.height, base.time_ms, base.records, ())
 
     def get(self, key: bytes, /) -> bytes | None:
@@ -73,9 +74,14 @@ class AuditState:
         if changed or self._root_key is None:
             self._update_tree(changed)
         for key, record in changed.items():
-            self._write(key, record)
+            if record is None or key not in self.records:
+                self._keep_order(key, is_new=record is not None)
+            if record is None:
+                del self.records[key]
+            else:
+                self.records[key] = record
         for expires_at_ms, tx_id in replay_ids:
-            self._used_ids.setdefault(expires_at_ms // _BUCKET_MS, set()).add(tx_id)
+            self._used_ids[expires_at_ms // _BUCKET_MS].add(tx_id)
         for bucket in [bucket for bucket in self._used_ids if (bucket + 1) * _BUCKET_MS <= time_ms]:
             del self._used_ids[bucket]
 
@@ -92,16 +98,15 @@ class AuditState:
         self._nodes.update(update.nodes)
         self.root, self._root_key = update.root, update.root_key
 
-    def _write(self, key: bytes, record: bytes | None) -> None:
+    def _keep_order(self, key: bytes, *, is_new: bool) -> None:
+        """Let a key come or go where its table's order is remembered."""
         ordered = self._ordered.get(_table_prefix(key))
-        if record is None:
-            del self.records[key]
-            if ordered is not None:
-                del ordered[bisect_left(ordered, key)]
+        if ordered is None:
             return
-        if ordered is not None and key not in self.records:
+        if is_new:
             insort(ordered, key)
-        self.records[key] = record
+        else:
+            del ordered[bisect_left(ordered, key)]
 
     def _keys_under(self, prefix: bytes) -> list[bytes]:
         """Return the keys of the prefix's table in order; remembered from the first time, since few are scanned."""

@@ -105,6 +105,8 @@ def read_genesis(data: bytes) -> Genesis:
         write_genesis(genesis)
     except (MalformedJson, msgspec.ValidationError) as error:
         raise InvalidGenesis(f"genesis file: {error}") from None
+    except UnicodeDecodeError:
+        raise InvalidGenesis("genesis file: no JSON: not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
         raise InvalidGenesis(f"genesis file: no JSON: {str(error)[:200]}") from None
     check_genesis(genesis)

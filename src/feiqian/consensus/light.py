@@ -155,11 +155,12 @@ def verify_trail(genesis: Genesis, trail: Sequence[LightBlock], known: KnownBloc
 
 
 def build_trail(
-    fetch: Callable[[int], LightBlock], genesis: Genesis, height: int, known_height: int | None = None
+    fetch: Callable[[int], LightBlock | None], genesis: Genesis, height: int, known_height: int | None = None
 ) -> list[LightBlock]:
     """Return the trail to `height` that `verify_trail` accepts, of blocks that this node archived itself.
 
-    `fetch` returns the light block of a height; `known_height` starts the trail at a block that the verifier knows.
+    `fetch` returns the last archived block up to a height, None where there is none: of those long past only some are
+    kept. `known_height` starts the trail at a block that the verifier knows.
 
     Raises:
         InvalidTrail: the known block lies beyond `height`, or the archive's own blocks do not lead there.
@@ -169,7 +170,7 @@ def build_trail(
     if known_height is not None:
         if known_height > height:
             raise InvalidTrail(f"the trusted block {known_height} lies after block {height}; name an earlier one")
-        trail.append(fetch(known_height))
+        trail.append(_archived(fetch, known_height))
         trust = trust_in_block(trail[0])
     start = len(trail)
     while trust.height < height:
@@ -270,22 +271,30 @@ def _check_known(chain_id: str, block: LightBlock, known: KnownBlock) -> None:
     check_block(chain_id, block)
 
 
-def _furthest(fetch: Callable[[int], LightBlock], trust: Trust, height: int) -> LightBlock:
-    """Return the block nearest to `height` that a bisection finds within reach of `trust`."""
+def _archived(fetch: Callable[[int], LightBlock | None], height: int) -> LightBlock:
     block = fetch(height)
+    if block is None or block.header.height != height:
+        raise InvalidTrail(f"block {height} is not archived here")
+    return block
+
+
+def _furthest(fetch: Callable[[int], LightBlock | None], trust: Trust, height: int) -> LightBlock:
+    """Return the block nearest to `height` that a bisection finds within reach of `trust`."""
+    block = _archived(fetch, height)
     if reaches(trust, block):
         return block
-    low, high = trust.height + 1, height
-    best = fetch(low)
-    if not reaches(trust, best):
-        raise InvalidTrail(_unreached(trust, best.header))
+    low, high, best = trust.height, block.header.height, None
     while low + 1 < high:
         middle = (low + high) // 2
-        block = fetch(middle)
-        if reaches(trust, block):
-            low, best = middle, block
+        found = fetch(middle)
+        if found is None or found.header.height <= trust.height:
+            low = middle
+        elif reaches(trust, found):
+            low, best = middle, found
         else:
-            high = middle
+            high, block = found.header.height, found
+    if best is None:
+        raise InvalidTrail(_unreached(trust, block.header))
     return best
 
 

@@ -9,6 +9,8 @@ from feiqian.core.errors import Fault
 from feiqian.execution.blocks import RESULTS_CODEC
 from feiqian.execution.tables import RESULTS, height_key
 from feiqian.state.archive import ArchiveRow
+from feiqian.state.errors import OutsideWindow
+from feiqian.state.rows import Head
 from feiqian.state.store import StoredBlock
 from feiqian.state.tables import Table
 from feiqian.state.tree import MemoryTree
@@ -21,9 +23,14 @@ class Unprovable(Exception):
 class ProofStore(Protocol):
     """What proving reads of a store."""
 
+    @property
+    def head(self) -> Head: ...
+
     def archived_heights(self) -> tuple[int, int] | None: ...
 
     def archive_row(self, height: int) -> ArchiveRow | None: ...
+
+    def archive_row_below(self, height: int) -> ArchiveRow | None: ...
 
     def app_hash_at(self, height: int) -> bytes: ...
 
@@ -60,8 +67,8 @@ def prove_record(
     `key` is the record's own. `known_height` starts the trail at a block that the verifier knows, not at the genesis.
 
     Raises:
-        Unprovable: that height is not provable yet, or its block is no longer archived.
-        OutsideWindow: the store no longer holds the state of that height.
+        Unprovable: that height is not provable yet.
+        OutsideWindow: the store no longer holds the state of that height, or the known block.
     """
     at = _height(store, height)
     record, proof = store.prove(at, table.prefix + key)
@@ -107,10 +114,12 @@ def _height(store: ProofStore, height: int | None) -> int:
 
 
 def _trail(store: ProofStore, genesis: Genesis, height: int, known_height: int | None) -> list[LightBlock]:
-    def fetch(wanted: int) -> LightBlock:
-        row = store.archive_row(wanted)
-        if row is None:
-            raise Unprovable(f"block {wanted} is not archived here")
-        return light.light_block(row)
+    for needed in (height, known_height):
+        if needed is not None and needed <= height and store.archive_row(needed) is None:
+            raise OutsideWindow(needed, store.head.first_block, store.head.height)
+
+    def fetch(wanted: int) -> LightBlock | None:
+        row = store.archive_row_below(wanted + 1)
+        return None if row is None else light.light_block(row)
 
     return light.build_trail(fetch, genesis, height, known_height)

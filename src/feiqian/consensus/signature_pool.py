@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.core.signatures import verify
 from feiqian.core.transactions import decode_signed, signing_bytes, transaction_id
+from feiqian.process.native import mute_native_output
 
 CHUNK = 512
 """Transactions that a worker takes at once."""
@@ -26,8 +27,8 @@ class SignaturePool:
     """Worker processes; use it as a context manager."""
 
     def __init__(self, workers: int | None = None) -> None:
-        """`workers`: one for each processor unless given."""
-        self._workers = workers or os.cpu_count() or 1
+        """`workers`: unless given, one for each processor but that on which the audit itself runs."""
+        self.workers = workers or max(1, (os.cpu_count() or 1) - 1)
         self._executor: ProcessPoolExecutor | None = None
         self._submitted = 0
 
@@ -47,7 +48,7 @@ class SignaturePool:
             return answer
         if self._executor is None:
             self._executor = ProcessPoolExecutor(
-                self._workers, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(os.getpid(),)
+                self.workers, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(os.getpid(),)
             )
         return self._executor.submit(check_signatures, signed)
 
@@ -66,7 +67,8 @@ def wait_for(answer: Future[tuple[bool, ...]]) -> tuple[bool, ...]:
 
 def check_signatures(signed: tuple[bytes, ...]) -> tuple[bool, ...]:
     """Say of each signed transaction whether it decodes and all its signatures hold."""
-    return tuple([_holds(data) for data in signed])
+    with mute_native_output():
+        return tuple([_holds(data) for data in signed])
 
 
 def _holds(data: bytes) -> bool:

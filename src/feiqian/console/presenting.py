@@ -14,6 +14,7 @@ MINUS = "\u2212"
 HASH_HEAD, HASH_TAIL = 8, 6
 ADDRESS_HEAD, ADDRESS_TAIL = 9, 6
 MIN_HASH_CHARACTERS = 32
+DAY_MS = 86_400_000
 MAX_TIME_MS = 253_402_300_799_999
 """The end of the year 9999, the last that a date can say."""
 
@@ -57,6 +58,11 @@ def short_address(text: str) -> str:
 def time_text(time_ms: int) -> str:
     """Return a time of the ledger in UTC, to the second."""
     return _moment(time_ms).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def day_text(day: int) -> str:
+    """Return a day that is given as days since 1970-01-01."""
+    return _moment(day * DAY_MS).strftime("%Y-%m-%d")
 
 
 def clock_text(time_ms: int) -> str:
@@ -111,6 +117,8 @@ def _of_number(name: str, value: int, unit: str, scale: int | None) -> Line:
         return Line(name, "amount", value, scale, unit)
     if name.endswith("_at_ms") and 0 < value <= MAX_TIME_MS:
         return Line(name, "time", value)
+    if name.endswith("_day"):
+        return Line(name, "text", day_text(value))
     return Line(name, "text", number_text(value))
 
 

@@ -4,6 +4,7 @@ What decodes must encode to the same bytes again, or it is refused. Only constra
 `bool`, `None`, tuples and Structs may stand in a record; `tests/test_tidy.py` holds it.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar, dataclass_transform
 
 import msgspec
@@ -59,11 +60,14 @@ encode = _encoder.encode
 class Codec(Generic[T]):
     """Decodes one type and refuses every encoding of it but the canonical one."""
 
-    __slots__ = ("_decode", "what")
+    __slots__ = ("_decode", "decode_trusted", "what")
 
     def __init__(self, type_: Any, what: str) -> None:
         """`what` names the type in error messages, e.g. "transaction"."""
         self._decode = msgspec.msgpack.Decoder(type_).decode
+        # Not a method: each record that a block reads comes through here.
+        self.decode_trusted: Callable[[bytes], T] = self._decode
+        """Decode bytes that this node encoded itself; a failure here is ours, not a sender's."""
         self.what = what
 
     def decode(self, data: bytes) -> T:
@@ -80,7 +84,3 @@ class Codec(Generic[T]):
         if _encoder.encode(value) != data:
             raise NonCanonical(f"{self.what}: not the canonical encoding of its value; encode it once more")
         return value
-
-    def decode_trusted(self, data: bytes) -> T:
-        """Decode bytes that this node encoded itself; a failure here is ours, not a sender's."""
-        return self._decode(data)

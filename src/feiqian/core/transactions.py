@@ -21,6 +21,9 @@ _SIGNATURE_DOMAIN = b"feiqian/transaction-signature/v1\x00"
 ChainId = Annotated[str, Meta(min_length=1, max_length=50, pattern=r"\A[a-z0-9][a-z0-9-]*\Z")]
 Salt = Annotated[bytes, Meta(min_length=8, max_length=16)]
 
+NO_SIGNATURE = bytes(64)
+"""Stands for a signature where none is given, in a dry run; by no scheme is it one that verifies."""
+
 M = TypeVar("M")
 
 

@@ -12,6 +12,8 @@ from feiqian.core.encoding import Record
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_SUBMIT_TRANSACTIONS = 10_000
+MAX_DROPS = 1_000
+MAX_DROP_ACCOUNTS = 16
 
 
 class Submit(Record, tag="submit"):
@@ -67,6 +69,32 @@ class Gone(Record, tag="gone"):
     first_height: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
+class FollowDropped(Record, tag="follow_dropped"):
+    """Gateway to node: tell me of transactions that were accepted and then dropped, first of the latest ones."""
+
+
+class Drop(Record):
+    """A transaction that was accepted and left the pool for no block, and the rule that says why.
+
+    It concerns its sponsor and the accounts that it acted for, of which the first are named. Expired it is gone for
+    good; dropped by another rule, the same bytes may be sent again while they have time left, and dropped again.
+    """
+
+    tx_id: bytes
+    at_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    sponsor: str
+    accounts: Annotated[tuple[bytes, ...], Meta(max_length=MAX_DROP_ACCOUNTS)]
+    codespace: str
+    number: Annotated[int, Meta(ge=1, le=2**32 - 1)]
+    message: Annotated[str, Meta(max_length=500)]
+
+
+class Dropped(Record, tag="dropped"):
+    """Node to gateway: transactions that were dropped, each told of once; who reads too slowly misses some."""
+
+    drops: Annotated[tuple[Drop, ...], Meta(min_length=1, max_length=MAX_DROPS)]
+
+
 class AskStatus(Record, tag="ask_status"):
     """Gateway to node: how are you?"""
 
@@ -99,8 +127,8 @@ class Metrics(Record, tag="metrics"):
     text: str
 
 
-Request = Submit | Subscribe | AskStatus | AskMetrics
-Reply = Submitted | Committed | Gone | NodeStatus | Metrics
+Request = Submit | Subscribe | FollowDropped | AskStatus | AskMetrics
+Reply = Submitted | Committed | Dropped | Gone | NodeStatus | Metrics
 
 REQUEST_DECODER = msgspec.msgpack.Decoder(Request)
 REPLY_DECODER = msgspec.msgpack.Decoder(Reply)

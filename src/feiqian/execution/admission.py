@@ -4,7 +4,9 @@
 """
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from feiqian.core.encoding import encode
 from feiqian.core.signatures import PublicKey, verify
@@ -27,17 +29,22 @@ from feiqian.execution.errors import (
 from feiqian.execution.registry import Registry
 from feiqian.ledger.authority import authorise
 from feiqian.ledger.context import BlockInfo
+from feiqian.ledger.metering import admission_work
 from feiqian.ledger.replay import ReplayReader, check_replay, check_window
 from feiqian.state.tables import Overlay
 
 
-class Prepared(NamedTuple):
-    """A transaction that is well-formed, for this chain, and whose every signature verified."""
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """A transaction that is well-formed, for this chain, and whose every signature verified.
+
+    `admission_work` is the work of taking it in.
+    """
 
     signed: bytes
     tx_id: bytes
     transaction: Transaction[Any]
     signers: frozenset[PublicKey]
+    admission_work: int
 
 
 def prepare(registry: Registry, chain_id: str, signed: bytes) -> Prepared:
@@ -75,7 +82,8 @@ def _check_form(registry: Registry, chain_id: str, signed: bytes, envelope: Sign
         raise WrongChain(f"signed for ledger {transaction.chain_id!r}; this one is {chain_id!r}")
     _check_order(envelope.signatures)
     tx_id = transaction_id(envelope.body)
-    return Prepared(signed, tx_id, transaction, frozenset([signature.key for signature in envelope.signatures]))
+    signers = frozenset([signature.key for signature in envelope.signatures])
+    return Prepared(signed, tx_id, transaction, signers, admission_work(len(signed), len(signers)))
 
 
 def admit(state: Overlay, replay: ReplayReader, prepared: Prepared, block: BlockInfo, window_ms: int) -> None:
@@ -98,6 +106,6 @@ def encode_bundle(signed_transactions: tuple[bytes, ...]) -> bytes:
 def _check_order(signatures: tuple[Signature, ...]) -> None:
     if not signatures:
         raise NoSignature("a transaction carries at least one signature")
-    keys = [(signature.key.scheme, signature.key.data) for signature in signatures]
-    if any(left >= right for left, right in pairwise(keys)):
-        raise SignaturesOutOfOrder("signatures are sorted by scheme and key, each key once")
+    for left, right in pairwise(signatures):
+        if (left.key.scheme, left.key.data) >= (right.key.scheme, right.key.data):
+            raise SignaturesOutOfOrder("signatures are sorted by scheme and key, each key once")

@@ -3,7 +3,8 @@
 Order: upgrade step, due triggers, then transactions. Each runs on an overlay that is kept or dropped whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
@@ -18,11 +19,14 @@ from feiqian.execution.registry import Registry, RegistryDispatcher
 from feiqian.execution.tables import RESULTS, ResultsRoot, height_key
 from feiqian.execution.upgrades import run_upgrade
 from feiqian.ledger import metering, triggers
+from feiqian.ledger.authority import ACCOUNTS
+from feiqian.ledger.balances import BALANCES, balance_key
 from feiqian.ledger.context import BlockInfo, Context
 from feiqian.ledger.errors import TransactionReplayed
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.records import Parameters
 from feiqian.ledger.replay import ReplayReader
+from feiqian.modules import Handler
 from feiqian.state.replay import REPLAY_DIGESTS, ReplayDigest, replay_digest
 from feiqian.state.tables import BlockState, Changes, Overlay, Reader
 from feiqian.state.tree import root_of
@@ -90,7 +94,8 @@ class Outcome(NamedTuple):
     is_empty: bool
 
 
-class _Run(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Run:
     """What one block's execution shares; lives for that block."""
 
     registry: Registry
@@ -128,6 +133,9 @@ def execute_block(
     )
     results: list[tuple[bytes, bytes]] = []
     has_upgraded = run_upgrade(registry, state, block, dispatcher)
+    if not has_upgraded:
+        # What lies in the store may be of the shape before an upgrade, which only its migrations read.
+        _read_ahead(state, transactions)
     triggers_work = _run_triggers(run, results)
     triggers_run = len(results)
     taken, left_out, replay_ids, work = _run_transactions(
@@ -136,7 +144,7 @@ def execute_block(
     is_empty = not (results or has_upgraded)
     if not is_empty:
         run.meter.write()
-        _record_digests(state, block.height, results, replay_ids, parameters)
+        _record_digests(run, results, replay_ids)
     return Outcome(
         tuple(results), state.changes(), tuple(replay_ids), work, triggers_run, taken, tuple(left_out), is_empty
     )
@@ -152,15 +160,29 @@ def bundle_results(results: Sequence[tuple[bytes, bytes]]) -> bytes:
     return _BUNDLE_RESULTS.hash(b"".join(id_ + _BUNDLE_RESULTS.hash(result) for id_, result in results))
 
 
+def _read_ahead(state: BlockState, transactions: Sequence[Prepared | Unprepared]) -> None:
+    """Read the accounts and balances that the block's messages touch before the first of them runs."""
+    accounts: set[bytes] = set()
+    balances: set[bytes] = set()
+    for transaction in transactions:
+        if isinstance(transaction, Prepared):
+            for message in transaction.transaction.messages:
+                for account, asset in message.touches():
+                    accounts.add(account)
+                    if asset is not None:
+                        balances.add(balance_key(account, asset))
+    state.read_ahead(ACCOUNTS, sorted(accounts))
+    state.read_ahead(BALANCES, sorted(balances))
+
+
 def _run_triggers(run: _Run, results: list[tuple[bytes, bytes]]) -> int:
     total = 0
     for key, scheduled in triggers.due(run.state, run.block.time_ms, run.parameters.max_triggers_per_block):
         trigger = run.registry.trigger_codec.decode_trusted(scheduled.data)
         trigger_id = _TRIGGER_ID.hash(key)
         triggers.remove(run.state, key)
-        handler = run.registry.triggers[type(trigger)]
         ctx = _context(run, trigger_id, None, _NO_SIGNERS)
-        result = _attempt(run, ctx, 0, [(handler, trigger)])
+        result = _attempt(run, ctx, run.registry.triggers, (trigger,), 0)
         results.append((trigger_id, encode(result)))
         total += result.work
     return total
@@ -209,7 +231,7 @@ def _refusal(
             raise TransactionReplayed(f"transaction {transaction.tx_id.hex()} stands in this block already")
         admit(run.start, run.replay, transaction, run.block, run.parameters.replay_window_ms)
         sponsor = transaction.transaction.sponsor
-        run.meter.charge(sponsor, len(transaction.signed), _admission_work(transaction))
+        run.meter.charge(sponsor, len(transaction.signed), transaction.admission_work)
     except InvalidTransaction as refusal:
         return refusal
     return None
@@ -218,28 +240,24 @@ def _refusal(
 def _run_transaction(run: _Run, prepared: Prepared) -> Result:
     transaction = prepared.transaction
     ctx = _context(run, prepared.tx_id, transaction.sponsor, prepared.signers)
-    steps = [(run.registry.handlers[type(message)], message) for message in transaction.messages]
-    base_work = _admission_work(prepared)
-    result = _attempt(run, ctx, base_work, steps)
-    run.meter.add_work(transaction.sponsor, result.work - base_work)
+    result = _attempt(run, ctx, run.registry.handlers, transaction.messages, prepared.admission_work)
+    run.meter.add_work(transaction.sponsor, result.work - prepared.admission_work)
     return result
 
 
-def _admission_work(prepared: Prepared) -> int:
-    return metering.admission_work(len(prepared.signed), len(prepared.signers))
-
-
-def _attempt(run: _Run, ctx: Context, base_work: int, steps: Sequence[tuple[Any, Any]]) -> Result:
+def _attempt(
+    run: _Run, ctx: Context, handlers: Mapping[type[Any], Handler], messages: Sequence[Any], base_work: int
+) -> Result:
     try:
-        for handler, message in steps:
-            handler(ctx, message)
+        for message in messages:
+            handlers[type(message)](ctx, message)
         work = base_work + ctx.work + metering.WORK_PER_RECORD * len(ctx.state.written)
         if work > run.parameters.max_block_work:
             raise WorkLimitReached(f"work {work}; a block holds {run.parameters.max_block_work}")
     except InvalidTransaction as refusal:
         return _refused(refusal, base_work + ctx.work)
     ctx.state.keep()
-    return Result("", 0, "", work, tuple([encode(event) for event in ctx.events]))
+    return Result("", 0, "", work, tuple(map(encode, ctx.events)))
 
 
 def _refused(refusal: InvalidTransaction, work: int) -> Result:
@@ -252,20 +270,15 @@ def _context(run: _Run, origin: bytes, sponsor: str | None, signers: frozenset[P
     return Context(Overlay(run.state), run.block, origin, sponsor, signers, run.dispatcher)
 
 
-def _record_digests(
-    state: BlockState,
-    height: int,
-    results: list[tuple[bytes, bytes]],
-    replay_ids: list[tuple[int, bytes]],
-    parameters: Parameters,
-) -> None:
+def _record_digests(run: _Run, results: list[tuple[bytes, bytes]], replay_ids: list[tuple[int, bytes]]) -> None:
+    state, height, parameters = run.state, run.block.height, run.parameters
     key = height_key(height)
     RESULTS.put(state, key, ResultsRoot(root_of(dict(results))))
     REPLAY_DIGESTS.put(state, key, ReplayDigest(replay_digest([tx_id for _, tx_id in replay_ids])))
     last = height_key(max(0, height - parameters.proof_window))
     for table in (RESULTS, REPLAY_DIGESTS):
         old = []
-        for old_key, _ in table.scan(state):
+        for old_key, _ in table.scan(run.start):
             if old_key >= last or len(old) == parameters.max_window_deletes:
                 break
             old.append(old_key)

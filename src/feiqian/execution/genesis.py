@@ -120,8 +120,12 @@ def compile_consortium(path: Path, registry: Registry, resolve_key: KeyResolver 
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConsortiumError(f"{path.name}: {error}") from None
+    except OSError as error:
+        raise ConsortiumError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConsortiumError(f"{path.name} is not UTF-8 text, as a consortium file is") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConsortiumError(f"{path.name} is not TOML: {error}") from None
     unknown = set(document) - set(_RESERVED) - {module.name for module in registry.modules}
     if unknown:
         raise ConsortiumError(f"{path.name}: no module is called {sorted(unknown)[0]!r}")

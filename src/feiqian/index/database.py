@@ -9,15 +9,15 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.event import listens_for
 
-from feiqian.index.tables import ACCOUNTS, BALANCES
+from feiqian.index.tables import ACCOUNTS, ENTRIES
 
 SQLITE_CACHE_KIB = 128 * 1024
 SQLITE_BUSY_MS = 5_000
 POSTGRESQL_SCHEMA = "feiqian_index"
 """The index has a schema of its own there, so that building it anew can drop all of it and nothing else."""
 
-BalanceRow = tuple[bytes, str, int, int, int]
-"""account, asset, posted_minor, entry_count, position."""
+ASKED_AT_ONCE = 500
+"""Values that one question to SQLite names; each number of them is a statement of its own."""
 
 
 def database_url(configured: str, directory: Path) -> str:
@@ -43,7 +43,7 @@ def open_engine(url: str) -> sa.Engine:
             f"cache_size=-{SQLITE_CACHE_KIB}",
             f"busy_timeout={SQLITE_BUSY_MS}",
             "temp_store=MEMORY",
-            "wal_autocheckpoint=4000",
+            "wal_autocheckpoint=32000",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -92,44 +92,30 @@ class Writer:
         if self._is_postgresql:
             text = f"SELECT address, member FROM {ACCOUNTS.name} WHERE address = ANY(%s)"
             return dict(self._driver.execute(text, [asked]).fetchall())
-        fetch = self._driver.cursor().execute
-        text = f"SELECT member FROM {ACCOUNTS.name} WHERE address = ?"
-        found = ((address, fetch(text, (address,)).fetchone()) for address in asked)
-        return {address: row[0] for address, row in found if row is not None}
+        found: dict[bytes, str] = {}
+        for start in range(0, len(asked), ASKED_AT_ONCE):
+            part = asked[start : start + ASKED_AT_ONCE]
+            marks = ", ".join("?" * len(part))
+            text = f"SELECT address, member FROM {ACCOUNTS.name} WHERE address IN ({marks})"
+            found.update(self._driver.execute(text, part).fetchall())
+        return found
 
     def balances(self, keys: Iterable[tuple[bytes, str]]) -> dict[tuple[bytes, str], tuple[int, int]]:
-        """Return posted amount and entry count of each (account, asset) that has any entry."""
-        asked = list(keys)
+        """Return posted amount and number of entries, as of the last one, of each (account, asset) that has any."""
+        last = "ORDER BY position DESC, leg_index DESC LIMIT 1"
         if self._is_postgresql:
             text = (
-                f"SELECT b.account, b.asset, b.posted_minor, b.entry_count FROM {BALANCES.name} b "
-                "JOIN unnest(%s::bytea[], %s::text[]) AS k(account, asset) USING (account, asset)"
+                "SELECT k.account, k.asset, e.posted_minor, e.sequence FROM unnest(%s::bytea[], %s::text[]) "
+                f"AS k(account, asset), LATERAL (SELECT posted_minor, sequence FROM {ENTRIES.name} "
+                f"WHERE account = k.account AND asset = k.asset {last}) AS e"
             )
+            asked = list(keys)
             rows = self._driver.execute(text, [[key[0] for key in asked], [key[1] for key in asked]]).fetchall()
             return {(row[0], row[1]): (row[2], row[3]) for row in rows}
         fetch = self._driver.cursor().execute
-        text = f"SELECT posted_minor, entry_count FROM {BALANCES.name} WHERE account = ? AND asset = ?"
-        found = ((key, fetch(text, key).fetchone()) for key in asked)
+        text = f"SELECT posted_minor, sequence FROM {ENTRIES.name} WHERE account = ? AND asset = ? {last}"
+        found = ((key, fetch(text, key).fetchone()) for key in keys)
         return {key: row for key, row in found if row is not None}
-
-    def put_balances(self, rows: Sequence[BalanceRow]) -> None:
-        """Write balances, new ones and changed ones."""
-        if not rows:
-            return
-        columns = "account, asset, posted_minor, entry_count, position"
-        conflict = (
-            " ON CONFLICT (account, asset) DO UPDATE SET posted_minor = excluded.posted_minor, "
-            "entry_count = excluded.entry_count, position = excluded.position"
-        )
-        if self._is_postgresql:
-            text = (
-                f"INSERT INTO {BALANCES.name} ({columns}) SELECT * FROM "
-                f"unnest(%s::bytea[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[]){conflict}"
-            )
-            self._driver.execute(text, [list(column) for column in zip(*rows, strict=True)])
-            return
-        # OR REPLACE would do the same, but touches the row twice.
-        self._driver.executemany(f"INSERT INTO {BALANCES.name} ({columns}) VALUES (?, ?, ?, ?, ?){conflict}", rows)
 
 
 _POSTGRES_TYPES: Mapping[type[Any], str] = {

@@ -5,7 +5,8 @@ The index may lag behind; it never holds the node up, and after any crash it goe
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice, takewhile
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -19,17 +20,31 @@ from feiqian.index.writer import Base, IndexWriter, Marker
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 MAX_BATCH_BLOCKS = 64
+FILED_BATCH_BLOCKS = 16
 RECONNECT_FIRST_S = 0.05
 RECONNECT_LAST_S = 2.0
+MISSING_S = 5.0
+"""After this long it is seen whether blocks that were missing have been put back."""
 
 log = structlog.get_logger("feiqian.index")
 
 Checker = Callable[[Marker], bool]
 """Says whether the ledger had this marker's app hash at its height."""
 
+Filed = Callable[[int], Iterator[Committed]]
+"""Yields the blocks from a height on that the node gave up for its segment files."""
+
 
 class NodeAway(Exception):
     """The node does not answer, or hung up."""
+
+
+class BlocksGone(Exception):
+    """The node no longer holds the blocks asked for."""
+
+    def __init__(self, first_height: int) -> None:
+        super().__init__(f"the node holds blocks from {first_height} on")
+        self.first_height = first_height
 
 
 class BlockStream:
@@ -52,6 +67,7 @@ class BlockStream:
 
         Raises:
             NodeAway: the node hung up.
+            BlocksGone: it no longer holds the blocks asked for.
             Fault: what it sent is no frame of the protocol.
         """
         batch: list[Committed] = []
@@ -65,9 +81,7 @@ class BlockStream:
                 continue
             reply = REPLY_DECODER.decode(frame)
             if isinstance(reply, Gone):
-                raise Fault(
-                    f"the node holds blocks from {reply.first_height} on only; the index cannot go on from here"
-                )
+                raise BlocksGone(reply.first_height)
             if not isinstance(reply, Committed):
                 raise Fault(f"the node sent {type(reply).__name__} on a subscription")
             batch.append(reply)
@@ -111,10 +125,18 @@ class BlockStream:
         self._buffer += data
 
 
-def follow(socket_path: Path, engine: sa.Engine, writer: IndexWriter, base: Callable[[], Base], check: Checker) -> None:
+def follow(
+    socket_path: Path,
+    engine: sa.Engine,
+    writer: IndexWriter,
+    base: Callable[[], Base],
+    check: Checker,
+    filed: Filed,
+) -> None:
     """Keep the index at the node's height. Returns only by an exception.
 
-    `base` gives what the ledger began with; `check` compares an index that was found with the ledger.
+    `base` gives what the ledger began with; `check` compares an index that was found with the ledger; `filed` gives
+    the blocks that the node gave up.
 
     Raises:
         Fault: the node's stream has a gap, or another process writes the same index.
@@ -136,6 +158,25 @@ def follow(socket_path: Path, engine: sa.Engine, writer: IndexWriter, base: Call
         except NodeAway:
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, RECONNECT_LAST_S)
+        except BlocksGone as gone:
+            height = _catch_up(writer, filed, height, gone.first_height)
+
+
+def _catch_up(writer: IndexWriter, filed: Filed, height: int, until: int) -> int:
+    """Write the blocks after `height` and before `until` from the segment files; wait while some are missing."""
+    is_told = False
+    while height + 1 < until:
+        start = height
+        blocks = takewhile(lambda block: block.height < until, filed(height + 1))
+        while batch := list(islice(blocks, FILED_BATCH_BLOCKS)):
+            writer.apply(batch, height)
+            height = batch[-1].height
+        if height == start:
+            if not is_told:
+                log.error("blocks_missing", first=height + 1, last=until - 1)
+                is_told = True
+            time.sleep(MISSING_S)
+    return height
 
 
 def ensure_begun(engine: sa.Engine, writer: IndexWriter, base: Callable[[], Base], check: Checker) -> Marker:

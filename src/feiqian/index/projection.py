@@ -14,7 +14,7 @@ class CommittedEvent(NamedTuple):
     """One event of a committed block. `tx_id` is None where a trigger caused it.
 
     `position` orders events over the whole ledger and is what `feiqian.index.tables.EVENTS` has it under;
-    `result_position` leads to the transaction in RESULTS and TRANSACTIONS.
+    `result_position` leads to the result in RESULTS.
     """
 
     height: int

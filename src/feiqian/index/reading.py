@@ -1,24 +1,22 @@
 """What the gateway reads from the index. Every question names its reader's scope; None asks for everything."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from feiqian.index.scopes import END, Scope, assets_of, results_of
 from feiqian.index.tables import (
     ACCOUNTS,
     BLOCKS,
     ENTRIES,
-    EVENT_ACCOUNTS,
-    EVENT_PARTIES,
     EVENTS,
     MARKER,
     PLACE_BITS,
     RESULTS,
-    TRANSACTION_ACCOUNTS,
-    TRANSACTION_PARTIES,
-    TRANSACTIONS,
+    id_head,
     position,
     split_position,
 )
@@ -35,13 +33,6 @@ class IndexAway(Exception):
 def _height_of(table: sa.Table) -> sa.ColumnElement[int]:
     # A literal: PostgreSQL shifts a bigint by an integer, and a bound number would be a bigint.
     return table.c.position.op(">>")(sa.literal_column(str(PLACE_BITS)))
-
-
-class Scope(NamedTuple):
-    """Whose things are asked for: this account's alone, or where it is None everything of the member."""
-
-    member: str
-    account: bytes | None = None
 
 
 class EventRow(NamedTuple):
@@ -96,6 +87,14 @@ class BlockRow(NamedTuple):
     size_bytes: int
 
 
+class RowsAsOf(NamedTuple):
+    """A question's rows, and where the index that gave them begins: after a height, with a block of this time."""
+
+    base_height: int
+    first_time_ms: int | None
+    rows: Sequence[sa.Row]
+
+
 class IndexReader:
     """Questions to the index; each runs in one short transaction and may be asked from any thread."""
 
@@ -112,23 +111,34 @@ class IndexReader:
 
     def events(self, scope: Scope | None, after: int, limit: int, until: int | None = None) -> list[EventRow]:
         """Return the events after a position, up to another, that concern this scope, oldest first."""
-        key = EVENTS.c.position
         question = (
             sa.select(
-                EVENTS.c.position, EVENTS.c.tag, EVENTS.c.body, RESULTS.c.id, RESULTS.c.is_trigger, BLOCKS.c.time_ms
+                EVENTS.c.position,
+                EVENTS.c.tag,
+                EVENTS.c.body,
+                RESULTS.c.id,
+                RESULTS.c.is_trigger,
+                BLOCKS.c.time_ms,
+                EVENTS.c.members,
+                EVENTS.c.accounts,
             )
+            .select_from(EVENTS)
             .join(RESULTS, RESULTS.c.position == EVENTS.c.result_position, isouter=True)
             .join(BLOCKS, BLOCKS.c.height == _height_of(EVENTS), isouter=True)
-            .limit(limit)
+            .where(EVENTS.c.position > after)
+            .order_by(EVENTS.c.position)
         )
-        if scope is not None:
-            parties, is_in_scope = _parties(scope, EVENT_PARTIES, EVENT_ACCOUNTS)
-            question = question.join(parties, parties.c.position == key).where(is_in_scope)
-            key = parties.c.position
-        question = question.where(key > after).order_by(key)
         if until is not None:
-            question = question.where(key <= until)
-        return [EventRow(*row) for row in self._rows(question)]
+            question = question.where(EVENTS.c.position <= until)
+        if scope is None:
+            return [EventRow(*row[:6]) for row in self._rows(question.limit(limit))]
+        found: list[EventRow] = []
+        end = END if until is None else position(split_position(until)[0] + 1, 0)
+        results = results_of(self._rows, scope, self._result_with_event(after), end, is_newest_first=False)
+        while len(found) < limit and (page := list(islice(results, ASKED_AT_ONCE))):
+            rows = self._rows(question.where(EVENTS.c.result_position.in_(page)))
+            found += [EventRow(*row[:6]) for row in rows if scope.holds(row[6], row[7])]
+        return found[:limit]
 
     def last_event_position(self, height: int) -> int:
         """Return the greatest position that an event of this height or below can have."""
@@ -161,39 +171,47 @@ class IndexReader:
             .order_by(ENTRIES.c.position.desc(), ENTRIES.c.leg_index.desc())
             .limit(limit)
         )
-        if asset is not None:
-            question = question.where(ENTRIES.c.asset == asset)
         if before is not None:
             question = question.where(sa.tuple_(ENTRIES.c.position, ENTRIES.c.leg_index) < before)
         if from_ms is not None:
             question = question.where(ENTRIES.c.time_ms >= from_ms)
         if until_ms is not None:
             question = question.where(ENTRIES.c.time_ms < until_ms)
-        return [EntryRow(*row) for row in self._rows(question)]
+        # Asset by asset, as they lie in the table; few accounts have more than a handful.
+        assets = [asset] if asset is not None else assets_of(self._rows, account)
+        rows = [EntryRow(*row) for each in assets for row in self._rows(question.where(ENTRIES.c.asset == each))]
+        return sorted(rows, key=lambda row: (row.position, row.leg_index), reverse=True)[:limit]
 
     def transactions(
         self, scope: Scope | None, before: int | None, limit: int, height: int | None = None
     ) -> list[TransactionRow]:
         """Return results before a position that concern this scope, newest first; of one block if asked."""
-        source = RESULTS.join(BLOCKS, BLOCKS.c.height == _height_of(RESULTS))
-        key = RESULTS.c.position
-        condition = sa.true()
-        if scope is not None:
-            parties, condition = _parties(scope, TRANSACTION_PARTIES, TRANSACTION_ACCOUNTS)
-            source = parties.join(source, parties.c.position == key)
-            key = parties.c.position
+        place = RESULTS.c.position
         question = (
-            sa.select(*RESULTS.columns, BLOCKS.c.time_ms, TRANSACTIONS.c.sponsor, TRANSACTIONS.c.kinds)
-            .select_from(source.join(TRANSACTIONS, TRANSACTIONS.c.position == RESULTS.c.position, isouter=True))
-            .where(condition)
-            .order_by(key.desc())
+            sa.select(
+                place,
+                RESULTS.c.id,
+                RESULTS.c.is_trigger,
+                RESULTS.c.codespace,
+                RESULTS.c.number,
+                RESULTS.c.message,
+                RESULTS.c.work,
+                BLOCKS.c.time_ms,
+                RESULTS.c.sponsor,
+                RESULTS.c.kinds,
+            )
+            .select_from(RESULTS)
+            .join(BLOCKS, BLOCKS.c.height == _height_of(RESULTS))
+            .order_by(place.desc())
             .limit(limit)
         )
-        if before is not None:
-            question = question.where(key < before)
+        first, end = 0, END if before is None else before
         if height is not None:
-            question = question.where(key >= position(height, 0), key < position(height + 1, 0))
-        return [TransactionRow(*row) for row in self._rows(question)]
+            first, end = position(height, 0), min(end, position(height + 1, 0))
+        if scope is None:
+            return [TransactionRow(*row) for row in self._rows(question.where(place >= first, place < end))]
+        page = list(islice(results_of(self._rows, scope, first, end, is_newest_first=True), limit))
+        return [TransactionRow(*row) for row in self._rows(question.where(place.in_(page)))]
 
     def blocks(self, before: int | None, limit: int) -> list[BlockRow]:
         """Return blocks below a height, newest first."""
@@ -213,10 +231,21 @@ class IndexReader:
         """Return height and place among the block's results of those ids that are indexed."""
         found: dict[bytes, tuple[int, int]] = {}
         for start in range(0, len(ids), ASKED_AT_ONCE):
-            chosen = RESULTS.c.id.in_(ids[start : start + ASKED_AT_ONCE])
+            asked = set(ids[start : start + ASKED_AT_ONCE])
+            chosen = RESULTS.c.id_head.in_([id_head(each) for each in asked])
             for row in self._rows(sa.select(RESULTS.c.id, RESULTS.c.position).where(chosen)):
-                found[row[0]] = split_position(row[1])
+                if row[0] in asked:
+                    found[row[0]] = split_position(row[1])
         return found
+
+    def height_of(self, scope: Scope | None, tx_id: bytes) -> int | None:
+        """Return the height of the last result under an id that concerns this scope, None where there is none."""
+        is_it = sa.and_(RESULTS.c.id_head == id_head(tx_id), RESULTS.c.id == tx_id)
+        question = sa.select(RESULTS.c.position).where(is_it).order_by(RESULTS.c.position.desc())
+        for (at,) in self._rows(question):
+            if scope is None or any(results_of(self._rows, scope, at, at + 1, is_newest_first=True)):
+                return split_position(at)[0]
+        return None
 
     def accounts_of(self, scope: Scope | None, after: bytes, limit: int) -> list[tuple[bytes, str]]:
         """Return (address, member) of the accounts in this scope, in address order."""
@@ -226,15 +255,33 @@ class IndexReader:
             question = question.where(is_own if scope.account is None else ACCOUNTS.c.address == scope.account)
         return [(row[0], row[1]) for row in self._rows(question.order_by(ACCOUNTS.c.address).limit(limit))]
 
+    def rows_as_of(self, height: int, question: sa.Select) -> RowsAsOf | None:
+        """Return a question's rows where the index has at least this height at that very moment, else None."""
+        try:
+            with self.engine.connect() as connection:
+                if connection.dialect.name == "sqlite":
+                    # All questions see one state; the driver begins a transaction at the first write only.
+                    connection.exec_driver_sql("BEGIN")
+                else:
+                    connection.execution_options(isolation_level="REPEATABLE READ")
+                marker = connection.execute(sa.select(MARKER.c.height, MARKER.c.base_height)).one_or_none()
+                if marker is None or marker.height < height:
+                    return None
+                first = sa.select(BLOCKS.c.time_ms).where(BLOCKS.c.height == marker.base_height + 1)
+                first_time_ms = connection.execute(first).scalar_one_or_none()
+                return RowsAsOf(marker.base_height, first_time_ms, connection.execute(question).all())
+        except _NO_TABLES as error:
+            raise IndexAway(f"the index cannot answer now: {type(error).__name__}") from error
+
+    def _result_with_event(self, at: int) -> int:
+        """Return the position of the result whose event stands at a position, or of the last with one before it."""
+        question = sa.select(EVENTS.c.result_position).where(EVENTS.c.position <= at)
+        rows = self._rows(question.order_by(EVENTS.c.position.desc()).limit(1))
+        return rows[0][0] if rows else 0
+
     def _rows(self, question: sa.Select) -> Sequence[sa.Row]:
         try:
             with self.engine.connect() as connection:
                 return connection.execute(question).all()
         except _NO_TABLES as error:
             raise IndexAway(f"the index cannot answer now: {type(error).__name__}") from error
-
-
-def _parties(scope: Scope, of_members: sa.Table, of_accounts: sa.Table) -> tuple[sa.Table, sa.ColumnElement[bool]]:
-    if scope.account is None:
-        return of_members, of_members.c.member == scope.member
-    return of_accounts, of_accounts.c.account == scope.account

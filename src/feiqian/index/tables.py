@@ -43,58 +43,41 @@ RESULTS = sa.Table(
     "results",
     METADATA,
     sa.Column("position", BIG, primary_key=True, autoincrement=False),
-    sa.Column("id", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("id", sa.LargeBinary, nullable=False),
+    sa.Column("id_head", BIG, nullable=False, index=True),
     sa.Column("is_trigger", sa.Boolean, nullable=False),
     sa.Column("codespace", sa.Text, nullable=False),
     sa.Column("number", BIG, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("work", BIG, nullable=False),
+    sa.Column("sponsor", sa.Text),
+    sa.Column("kinds", sa.Text),
 )
-"""What became of each transaction and trigger; position: place among the block's results. `id` as in the proof."""
+"""What became of each transaction and trigger; position: place among the block's results. `id` as in the proof.
 
-TRANSACTIONS = sa.Table(
-    "transactions",
-    METADATA,
-    sa.Column("position", BIG, primary_key=True, autoincrement=False),
-    sa.Column("tx_id", sa.LargeBinary, nullable=False),
-    sa.Column("sponsor", sa.Text, nullable=False),
-    sa.Column("kinds", sa.Text, nullable=False),
-    sa.Column("expires_at_ms", BIG, nullable=False),
-    sa.Column("size_bytes", sa.Integer, nullable=False),
-)
-"""What was asked, under the position of its result. `kinds`: distinct message tags in order, separated by spaces."""
+`id_head` is made of its first bytes and finds it: ids come in no order, so the smaller their index the better.
+`sponsor` and `kinds` (distinct message tags in order, separated by spaces) say what was asked; null for a trigger.
+"""
 
 EVENTS = sa.Table(
     "events",
     METADATA,
     sa.Column("position", BIG, primary_key=True, autoincrement=False),
-    sa.Column("result_position", BIG, nullable=False),
+    sa.Column("result_position", BIG, nullable=False, index=True),
     sa.Column("event_index", sa.Integer, nullable=False),
     sa.Column("tag", sa.Text, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("members", sa.Text, nullable=False),
+    sa.Column("accounts", sa.LargeBinary, nullable=False),
 )
-"""What happened; position: place among all events of the block. `body` is the event's canonical bytes."""
+"""What happened; position: place among all events of the block. `body` is the event's canonical bytes.
 
-EVENT_PARTIES = sa.Table(
-    "event_parties",
-    METADATA,
-    sa.Column("member", sa.Text, primary_key=True),
-    sa.Column("position", BIG, primary_key=True, autoincrement=False),
-    sqlite_with_rowid=False,
-)
-"""Which members an event concerns: those named by it and those of the accounts it names."""
+`accounts` are the addresses of those it concerns, one after another; `members` theirs and those it names, separated by
+spaces. They are read together with the event: what a party may find at all is found by its results.
+"""
 
-EVENT_ACCOUNTS = sa.Table(
-    "event_accounts",
-    METADATA,
-    sa.Column("account", sa.LargeBinary, primary_key=True),
-    sa.Column("position", BIG, primary_key=True, autoincrement=False),
-    sqlite_with_rowid=False,
-)
-"""Which accounts an event concerns: those named by it."""
-
-TRANSACTION_PARTIES = sa.Table(
-    "transaction_parties",
+RESULT_MEMBERS = sa.Table(
+    "result_members",
     METADATA,
     sa.Column("member", sa.Text, primary_key=True),
     sa.Column("position", BIG, primary_key=True, autoincrement=False),
@@ -102,14 +85,14 @@ TRANSACTION_PARTIES = sa.Table(
 )
 """Which members a result concerns: its sponsor, those of the accounts it acted for, and the parties to its events."""
 
-TRANSACTION_ACCOUNTS = sa.Table(
-    "transaction_accounts",
+RESULT_ACCOUNTS = sa.Table(
+    "result_accounts",
     METADATA,
     sa.Column("account", sa.LargeBinary, primary_key=True),
     sa.Column("position", BIG, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
 )
-"""Which accounts a result concerns: those that its messages acted for, and those that its events name."""
+"""Which accounts a result concerns beside those with an entry in it: those it acted for, those its events name."""
 
 ACCOUNTS = sa.Table(
     "accounts",
@@ -120,25 +103,22 @@ ACCOUNTS = sa.Table(
     sqlite_with_rowid=False,
 )
 
-BALANCES = sa.Table(
-    "balances",
+HOLDERS = sa.Table(
+    "holders",
     METADATA,
-    sa.Column("account", sa.LargeBinary, primary_key=True),
     sa.Column("asset", sa.Text, primary_key=True),
-    sa.Column("posted_minor", BIG, nullable=False),
-    sa.Column("entry_count", BIG, nullable=False),
-    sa.Column("position", BIG, nullable=False),
+    sa.Column("account", sa.LargeBinary, primary_key=True, index=True),
     sqlite_with_rowid=False,
 )
-"""The sum of each account's entries in each asset, and when it last moved."""
+"""Which accounts have entries in an asset, written with the first; the last entry says how much each has."""
 
 ENTRIES = sa.Table(
     "entries",
     METADATA,
     sa.Column("account", sa.LargeBinary, primary_key=True),
+    sa.Column("asset", sa.Text, primary_key=True),
     sa.Column("position", BIG, primary_key=True, autoincrement=False),
     sa.Column("leg_index", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("asset", sa.Text, nullable=False),
     sa.Column("sequence", BIG, nullable=False),
     sa.Column("amount_minor", BIG, nullable=False),
     sa.Column("posted_minor", BIG, nullable=False),
@@ -153,6 +133,11 @@ def position(height: int, place: int) -> int:
     """Return where the `place`th thing of a block stands on the whole ledger."""
     assert 0 <= place <= MAX_PLACE
     return height << PLACE_BITS | place
+
+
+def id_head(id_: bytes) -> int:
+    """Return what `RESULTS.id_head` holds for an id."""
+    return int.from_bytes(id_[:8], "big", signed=True)
 
 
 def split_position(value: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -18,15 +19,14 @@ from feiqian.index.tables import (
     ACCOUNTS,
     BLOCKS,
     ENTRIES,
-    EVENT_ACCOUNTS,
-    EVENT_PARTIES,
     EVENTS,
+    HOLDERS,
     MARKER,
     METADATA,
+    RESULT_ACCOUNTS,
+    RESULT_MEMBERS,
     RESULTS,
-    TRANSACTION_ACCOUNTS,
-    TRANSACTION_PARTIES,
-    TRANSACTIONS,
+    id_head,
     position,
 )
 from feiqian.ledger.context import Event
@@ -56,16 +56,36 @@ class Base(NamedTuple):
     events: Sequence[Event]
 
 
+class _Seen(NamedTuple):
+    """An event with what its row holds, but for the members whose accounts it names."""
+
+    position: int
+    event_index: int
+    event: Event
+    accounts: tuple[bytes, ...]
+    data: bytes
+
+
+class _Parties:
+    """What is known of who is concerned by one result: it asks for the members of these accounts."""
+
+    __slots__ = ("accounts", "entered", "events", "members", "position")
+
+    def __init__(self, place: int) -> None:
+        self.position = place
+        self.members: dict[str, None] = {}
+        self.accounts: dict[bytes, None] = {}
+        self.entered: set[bytes] = set()
+        self.events: list[_Seen] = []
+
+
 class _Batch:
-    """The rows of one batch, in the columns' order of each table."""
+    """The rows of one batch, in the columns' order of each table, and what rows are still to be made of."""
 
     def __init__(self) -> None:
         self.blocks: list[tuple[Any, ...]] = []
         self.results: list[tuple[Any, ...]] = []
-        self.transactions: list[tuple[Any, ...]] = []
-        self.events: list[tuple[Any, ...]] = []
-        self.of_events: list[tuple[tuple[bytes, ...], tuple[str, ...], int, int]] = []
-        self.of_transactions: list[tuple[tuple[bytes, ...], str, int]] = []
+        self.parties: list[_Parties] = []
         self.accounts: dict[bytes, tuple[str, int]] = {}
         self.legs: list[tuple[bytes, str, int, int, int, int, int]] = []
 
@@ -120,12 +140,13 @@ class IndexWriter:
             )
             batch = _Batch()
             rows = Rows(connection)
-            result_position = position(base.height, 0)
+            parties = _Parties(position(base.height, 0))
+            batch.parties.append(parties)
             for place, event in enumerate(base.events):
-                data = encode(event)
-                self._add_event(
-                    batch, rows, base.height, base.time_ms, None, result_position, place, place, event, data
+                at = CommittedEvent(
+                    base.height, base.time_ms, None, 0, place, event, position(base.height, place), parties.position
                 )
+                self._add_event(batch, rows, parties, at, encode(event))
             self._write(connection, batch, rows)
 
     def apply(self, blocks: Sequence[Committed], after: int) -> None:
@@ -152,113 +173,113 @@ class IndexWriter:
             self._write(connection, batch, rows)
 
     def _add_block(self, batch: _Batch, rows: Rows, block: Committed) -> None:
+        height, time_ms = block.height, block.time_ms
         results = decode_results(self._registry, block)
-        event_place = 0
+        here = first = position(height, 0)
+        transaction_count = 0
         for place, decoded in enumerate(results):
-            here = position(block.height, place)
-            self._add_result(batch, here, decoded)
+            parties = self._add_result(batch, position(height, place), decoded)
             tx_id = None if decoded.asked is None else decoded.asked.tx_id
+            transaction_count += decoded.asked is not None
+            data = decoded.result.events
             for index, event in enumerate(decode_events(self._registry, decoded.result)):
-                data = decoded.result.events[index]
-                self._add_event(batch, rows, block.height, block.time_ms, tx_id, here, index, event_place, event, data)
-                event_place += 1
-        transaction_count = sum(decoded.asked is not None for decoded in results)
+                at = CommittedEvent(height, time_ms, tx_id, place, index, event, here, parties.position)
+                self._add_event(batch, rows, parties, at, data[index])
+                here += 1
         size_bytes = len(block.block)
         batch.blocks.append(
-            (block.height, block.time_ms, block.app_hash, transaction_count, len(results), event_place, size_bytes)
+            (height, time_ms, block.app_hash, transaction_count, len(results), here - first, size_bytes)
         )
 
-    def _add_result(self, batch: _Batch, here: int, decoded: DecodedResult) -> None:
-        result = decoded.result
+    def _add_result(self, batch: _Batch, here: int, decoded: DecodedResult) -> _Parties:
+        id_, result, asked = decoded
+        parties = _Parties(here)
+        batch.parties.append(parties)
+        transaction = None if asked is None else asked.transaction
+        sponsor = kinds = None
+        if asked is not None and transaction is not None:
+            sponsor = transaction.sponsor
+            kinds = " ".join(dict.fromkeys([type(each).__struct_config__.tag for each in transaction.messages]))
+            # One that was refused as unauthorised names any sponsor and any accounts it likes: nobody reads it by that.
+            if id_ == asked.tx_id:
+                parties.members[sponsor] = None
+                for message in transaction.messages:
+                    for claim in message.claims():
+                        parties.accounts[claim.account] = None
         message = result.message.replace("\x00", "\ufffd")
+        number, work = result.number, result.work
         batch.results.append(
-            (here, decoded.id, decoded.asked is None, result.codespace, result.number, message, result.work)
+            (here, id_, id_head(id_), asked is None, result.codespace, number, message, work, sponsor, kinds)
         )
-        if decoded.asked is None or decoded.asked.transaction is None:
-            return
-        transaction = decoded.asked.transaction
-        kinds = " ".join(dict.fromkeys(type(message).__struct_config__.tag for message in transaction.messages))
-        size_bytes = len(decoded.asked.signed)
-        batch.transactions.append(
-            (here, decoded.asked.tx_id, transaction.sponsor, kinds, transaction.expires_at_ms, size_bytes)
-        )
-        # One that was refused as unauthorised names any sponsor and any accounts it likes: nobody reads it by that.
-        if decoded.id == decoded.asked.tx_id:
-            acting = tuple([claim.account for message in transaction.messages for claim in message.claims()])
-            batch.of_transactions.append((acting, transaction.sponsor, here))
+        return parties
 
-    def _add_event(
-        self,
-        batch: _Batch,
-        rows: Rows,
-        height: int,
-        time_ms: int,
-        tx_id: bytes | None,
-        result_position: int,
-        event_index: int,
-        event_place: int,
-        event: Event,
-        data: bytes,
-    ) -> None:
-        here = position(height, event_place)
-        event_type = type(event)
-        if isinstance(event, AccountOpened):
-            batch.accounts[event.account] = (event.member, here)
-        elif isinstance(event, Posted):
+    def _add_event(self, batch: _Batch, rows: Rows, parties: _Parties, at: CommittedEvent, data: bytes) -> None:
+        event = at.event
+        if isinstance(event, Posted):
+            here, result_position, time_ms = at.position, at.result_position, at.time_ms
             for leg_index, leg in enumerate(event.legs):
                 batch.legs.append((leg.account, leg.asset, here, leg_index, leg.amount_minor, result_position, time_ms))
-        batch.events.append((here, result_position, event_index, event_type.__struct_config__.tag, data))
-        batch.of_events.append((event.accounts(), event.members(), here, result_position))
-        handlers = self._handlers.get(event_type)
-        if handlers:
-            result_index = result_position - position(height, 0)
-            committed = CommittedEvent(height, time_ms, tx_id, result_index, event_index, event, here, result_position)
-            for handler in handlers:
-                handler(rows, committed)
+                parties.entered.add(leg.account)
+        elif isinstance(event, AccountOpened):
+            batch.accounts[event.account] = (event.member, at.position)
+        parties.events.append(_Seen(at.position, at.event_index, event, event.accounts(), data))
+        for handler in self._handlers.get(type(event), ()):
+            handler(rows, at)
 
     def _write(self, connection: sa.Connection, batch: _Batch, rows: Rows) -> None:
         writer = Writer(connection)
         writer.insert(BLOCKS, batch.blocks)
         writer.insert(RESULTS, batch.results)
-        writer.insert(TRANSACTIONS, batch.transactions)
-        writer.insert(EVENTS, batch.events)
         writer.insert(ACCOUNTS, [(address, member, at) for address, (member, at) in batch.accounts.items()])
-        self._write_parties(writer, batch)
+        self._write_events(writer, batch)
         _write_entries(writer, batch)
         rows.flush()
 
-    def _write_parties(self, writer: Writer, batch: _Batch) -> None:
+    def _write_events(self, writer: Writer, batch: _Batch) -> None:
+        """Write the events, and who may find the results that they belong to."""
         members = self._known_members(writer, batch)
-        # Sorted: rows reach the database in the keys' order, which appends to each party's run.
-        event_members: set[tuple[str, int]] = set()
-        event_accounts: set[tuple[bytes, int]] = set()
-        result_members: set[tuple[str, int]] = set()
-        result_accounts: set[tuple[bytes, int]] = set()
-        for accounts, sponsor, here in batch.of_transactions:
-            result_members.update((member, here) for member in (sponsor, *_owners(members, accounts)))
-            result_accounts.update((account, here) for account in accounts)
-        for accounts, named, here, result_position in batch.of_events:
-            for member in (*named, *_owners(members, accounts)):
-                event_members.add((member, here))
-                result_members.add((member, result_position))
-            for account in accounts:
-                event_accounts.add((account, here))
-                result_accounts.add((account, result_position))
-        writer.insert(EVENT_PARTIES, sorted(event_members))
-        writer.insert(EVENT_ACCOUNTS, sorted(event_accounts))
-        writer.insert(TRANSACTION_PARTIES, sorted(result_members))
-        writer.insert(TRANSACTION_ACCOUNTS, sorted(result_accounts))
+        events: list[tuple[Any, ...]] = []
+        of_members: dict[str, list[int]] = {}
+        of_accounts: list[tuple[bytes, int]] = []
+        for parties in batch.parties:
+            here, concerned = parties.position, parties.members
+            for account in parties.accounts:
+                if account in members:
+                    concerned[members[account]] = None
+            for place, event_index, event, accounts, data in parties.events:
+                names = dict.fromkeys(event.members())
+                for account in accounts:
+                    if account in members:
+                        names[members[account]] = None
+                tag = type(event).__struct_config__.tag
+                events.append((place, here, event_index, tag, data, " ".join(names), b"".join(accounts)))
+                concerned |= names
+                parties.accounts |= dict.fromkeys(accounts)
+            for member in concerned:
+                of_members.setdefault(member, []).append(here)
+            of_accounts += [(account, here) for account in parties.accounts if account not in parties.entered]
+        writer.insert(EVENTS, events)
+        # In the keys' order, so that the database appends to each party's run.
+        writer.insert(RESULT_MEMBERS, [(member, here) for member in sorted(of_members) for here in of_members[member]])
+        writer.insert(RESULT_ACCOUNTS, sorted(of_accounts))
 
     def _known_members(self, writer: Writer, batch: _Batch) -> Mapping[bytes, str]:
+        """Return at least the members of all accounts that the batch's results and events name."""
         if len(self._members) > REMEMBERED_ACCOUNTS:
             self._members.clear()
         known = self._members
         known.update((address, member) for address, (member, _) in batch.accounts.items())
-        asked = dict.fromkeys(account for accounts, *_ in batch.of_events for account in accounts)
-        asked.update(dict.fromkeys(account for accounts, *_ in batch.of_transactions for account in accounts))
-        missing = [account for account in asked if account not in known]
+        missing: set[bytes] = set()
+        for parties in batch.parties:
+            for account in parties.accounts:
+                if account not in known:
+                    missing.add(account)
+            for seen in parties.events:
+                for account in seen.accounts:
+                    if account not in known:
+                        missing.add(account)
         if missing:
-            known.update(writer.members_of(missing))
+            known.update(writer.members_of(sorted(missing)))
         return known
 
 
@@ -279,29 +300,25 @@ def read_marker(connection: sa.Connection) -> Marker | None:
     return None if row is None else Marker(*row[1:])
 
 
-def _owners(members: Mapping[bytes, str], accounts: Sequence[bytes]) -> list[str]:
-    return [members[account] for account in accounts if account in members]
-
-
 def _write_entries(writer: Writer, batch: _Batch) -> None:
     """Number each leg within its account and asset, carry the running balance, and write both."""
     if not batch.legs:
         return
-    keys = dict.fromkeys((account, asset) for account, asset, *_ in batch.legs)
-    known = writer.balances(keys)
-    running: dict[tuple[bytes, str], tuple[int, int, int]] = {}
+    # In the order in which entries lie, accounts first: what is read stays in memory until it is written.
+    legs = sorted(batch.legs, key=itemgetter(0))
+    known = writer.balances(dict.fromkeys([leg[:2] for leg in legs]))
+    holders: list[tuple[str, bytes]] = []
     entries: list[tuple[Any, ...]] = []
-    for account, asset, here, leg_index, amount_minor, result_position, time_ms in batch.legs:
+    for account, asset, here, leg_index, amount_minor, result_position, time_ms in legs:
         key = (account, asset)
-        if key in running:
-            posted_minor, count, _ = running[key]
-        else:
-            posted_minor, count = known.get(key, (0, 0))
+        posted_minor, sequence = known.get(key, (0, 0))
+        if not sequence:
+            holders.append((asset, account))
         posted_minor += amount_minor
-        count += 1
-        running[key] = (posted_minor, count, here)
-        entries.append((account, here, leg_index, asset, count, amount_minor, posted_minor, result_position, time_ms))
-    entries.sort(key=lambda row: row[0])
+        sequence += 1
+        known[key] = (posted_minor, sequence)
+        entries.append(
+            (account, asset, here, leg_index, sequence, amount_minor, posted_minor, result_position, time_ms)
+        )
     writer.insert(ENTRIES, entries)
-    balances = [(*key, posted, count, here) for key, (posted, count, here) in running.items()]
-    writer.put_balances(sorted(balances))
+    writer.insert(HOLDERS, sorted(holders))

@@ -31,6 +31,10 @@ _ROLE = re.compile(r"[a-z][a-z0-9-]*")
 _KIND = re.compile(r"\*|[a-z][a-z0-9_]*\.(\*|[A-Z][A-Za-z0-9]*(\.[0-9]+)?)")
 
 
+Met = tuple[Account, PolicyRule | None]
+"""An account whose policy is met, and the rule that decided; None where a contribution needs any one key."""
+
+
 class Contribution(Message):
     """A message by which keys add their weight to something pending, rather than act.
 
@@ -52,18 +56,17 @@ def authorise(
         SponsorNotConcerned: no account claimed is the sponsor's.
         SignatureNotNeeded: a signer's key is in no role that a deciding rule asks for.
     """
-    is_sponsor_concerned = False
-    deciders: list[tuple[Policy, PolicyRule | None]] = []
+    met: list[Met] = []
     for message in transaction_messages:
-        for account, rule in _met(state, message, signers):
-            if account.member == sponsor:
-                is_sponsor_concerned = True
-            deciders.append((account.policy, rule))
-    if not is_sponsor_concerned:
+        met += _met(state, message, signers)
+    for account, _ in met:
+        if account.member == sponsor:
+            break
+    else:
         raise SponsorNotConcerned(f"sponsor {sponsor!r} is not the member of any account that the transaction acts for")
     # One signer meets at least one need of some rule, or the policy would not be met.
     if len(signers) > 1:
-        _refuse_unneeded(signers, deciders)
+        _refuse_unneeded(signers, met)
 
 
 def require_authority(state: Overlay, messages: Sequence[Message], keys: frozenset[PublicKey]) -> None:
@@ -124,13 +127,13 @@ def policy_keys(policy: Policy, signers: frozenset[PublicKey]) -> tuple[PublicKe
     return tuple(entry.key for entry in policy.keys if entry.key in signers)
 
 
-def _met(state: Overlay, message: Message, signers: frozenset[PublicKey]) -> list[tuple[Account, PolicyRule | None]]:
-    """Return each claimed account with the rule that decided; None where a contribution needs any one key."""
+def _met(state: Overlay, message: Message, signers: frozenset[PublicKey]) -> list[Met]:
+    """Return each claimed account with the rule that decided."""
     claims = message.claims()
     kinds = _kinds(type(message))
     if not claims:
         raise NoAccountClaimed(f"{kinds[0]} acts for no account; name at least one")
-    met: list[tuple[Account, PolicyRule | None]] = []
+    met: list[Met] = []
     for claim in claims:
         account = ACCOUNTS.get(state, claim.account)
         if account is None:
@@ -176,11 +179,11 @@ def _weigh(policy: Policy, rule: PolicyRule | None, tag: str, claim: Claim, sign
             )
 
 
-def _refuse_unneeded(signers: frozenset[PublicKey], deciders: list[tuple[Policy, PolicyRule | None]]) -> None:
+def _refuse_unneeded(signers: frozenset[PublicKey], met: list[Met]) -> None:
     needed: set[PublicKey] = set()
-    for policy, rule in deciders:
+    for account, rule in met:
         roles = None if rule is None else [need.role for need in rule.needs]
-        needed.update(entry.key for entry in policy.keys if roles is None or entry.role in roles)
+        needed.update(entry.key for entry in account.policy.keys if roles is None or entry.role in roles)
     if not signers <= needed:
         raise SignatureNotNeeded(
             f"{len(signers - needed)} of {len(signers)} signatures are by keys that no policy asks for; leave them out"

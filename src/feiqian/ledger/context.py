@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, Self
 
+import msgspec
+
 from feiqian.core.encoding import Record
 from feiqian.core.hashing import Domain
 from feiqian.core.signatures import PublicKey
@@ -11,7 +13,7 @@ from feiqian.state.tables import Overlay
 _OBJECT_ID = Domain("feiqian/object-id/v1")
 
 
-class Claim(NamedTuple):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """One account that a message acts for, with what its policy weighs: asset and amount, None where none moves."""
 
     account: bytes
@@ -25,6 +27,13 @@ class Message(Record):
     def claims(self) -> tuple[Claim, ...]:
         """Return each account whose policy must be met for this message; at least one."""
         raise NotImplementedError
+
+    def touches(self) -> tuple[tuple[bytes, str | None], ...]:
+        """Return the accounts, each with the asset where one moves, whose records will be read when this runs.
+
+        Only a hint, by which a block reads ahead: what is left out here is read when it is asked for.
+        """
+        return tuple([(claim.account, claim.asset) for claim in self.claims()])
 
 
 IsOwn = Callable[[bytes], bool]

@@ -1,6 +1,7 @@
 """What holds after every block, checked over what the block touched, or over all state."""
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from feiqian.core.addresses import ADDRESS_BYTES
@@ -18,21 +19,60 @@ from feiqian.state.tables import Overlay, Table
 R = TypeVar("R", bound=Record)
 
 
-def assets_sum_to_zero(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+class Scope:
+    """What the invariants are asked about: the records that a block touched, or all state. Lives for one check.
+
+    Each touched record is decoded once, for whichever invariants look at it.
+    """
+
+    __slots__ = ("_before", "_found", "_touched", "after", "is_all")
+
+    def __init__(self, before: Overlay, after: Overlay, touched: Iterable[bytes] | None) -> None:
+        """`touched` holds full keys; None asks for all state, and nothing is known of before."""
+        self.after = after
+        self.is_all = touched is None
+        self._before = before
+        self._touched = sorted(touched or ())
+        self._found: dict[str, list[tuple[bytes, Any, Any]]] = {}
+
+    def changes(self, table: Table[R]) -> Iterable[tuple[bytes, R | None, R | None]]:
+        """Return (key, record after, record before) in key order; of all state, every record with no before."""
+        if self.is_all:
+            return ((key, record, None) for key, record in table.scan(self.after))
+        if table.name not in self._found:
+            start, before, after = len(table.prefix), self._before.read, self.after.read
+            self._found[table.name] = [
+                (key[start:], after(table, key), before(table, key)) for key in self._keys_of(table)
+            ]
+        return self._found[table.name]
+
+    def reaches(self, *tables: Table[Any]) -> bool:
+        """Say whether records of these tables are looked at, touched or with all state."""
+        return self.is_all or any(self._keys_of(table) for table in tables)
+
+    def _keys_of(self, table: Table[Any]) -> list[bytes]:
+        first, keys = bisect_left(self._touched, table.prefix), self._touched
+        return keys[first : bisect_left(keys, table.name.encode() + _AFTER_SLASH, first)]
+
+
+_AFTER_SLASH = bytes([ord("/") + 1])
+
+
+def assets_sum_to_zero(scope: Scope) -> Iterator[str]:
     """Every asset's balances sum to zero; of touched ones, the changes do."""
     sums: dict[bytes, int] = {}
-    for key, new, old in changes(BALANCES, before, after, touched):
+    for key, new, old in scope.changes(BALANCES):
         code = key[ADDRESS_BYTES:]
         change = (new or EMPTY).posted_minor - (old or EMPTY).posted_minor
         sums[code] = sums.get(code, 0) + change
     for code, total in sums.items():
         if total:
-            yield f"balances of {code.decode()} {'sum to' if touched is None else 'changed by'} {total}, not 0"
+            yield f"balances of {code.decode()} {'sum to' if scope.is_all else 'changed by'} {total}, not 0"
 
 
-def balances_within_limits(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+def balances_within_limits(scope: Scope) -> Iterator[str]:
     """posted − held ≥ −limit, each within its range."""
-    for key, balance, _ in changes(BALANCES, before, after, touched):
+    for key, balance, _ in scope.changes(BALANCES):
         if balance is None:
             yield f"balance {key.hex()} was deleted"
             continue
@@ -43,43 +83,36 @@ def balances_within_limits(before: Overlay, after: Overlay, touched: frozenset[b
             yield f"balance {key.hex()}: {_figures(balance)} is out of range"
 
 
-def balances_have_owners(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+def balances_have_owners(scope: Scope) -> Iterator[str]:
     """Each balance is of an open account in a defined asset."""
-    # Walks accounts and balances side by side where all state is asked for: both are sorted by address.
-    accounts = (key for key, _ in ACCOUNTS.scan(after)) if touched is None else iter(())
-    account: bytes | None = b""
-    for key, _, _ in changes(BALANCES, before, after, touched):
-        address, code = key[:ADDRESS_BYTES], key[ADDRESS_BYTES:]
-        while touched is None and account is not None and account < address:
-            account = next(accounts, None)
-        is_open = account == address if touched is None else ACCOUNTS.get(after, address) is not None
-        if not is_open or ASSETS.get(after, code) is None:
+    for key, _, _ in scope.changes(BALANCES):
+        if not (ACCOUNTS.has(scope.after, key[:ADDRESS_BYTES]) and ASSETS.has(scope.after, key[ADDRESS_BYTES:])):
             yield f"balance {key.hex()} is of no open account or no defined asset"
 
 
-def supply_within_cap(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+def supply_within_cap(scope: Scope) -> Iterator[str]:
     """An issuance account's limit is its asset's supply cap, so that the cap binds as the limit does."""
-    codes = {key: None for key, _, _ in changes(ASSETS, before, after, touched)}
-    if touched is not None:
-        codes |= {key[ADDRESS_BYTES:]: None for key, _, _ in changes(BALANCES, before, after, touched)}
+    codes = {key: None for key, _, _ in scope.changes(ASSETS)}
+    if not scope.is_all:
+        codes |= {key[ADDRESS_BYTES:]: None for key, _, _ in scope.changes(BALANCES)}
     for code in codes:
-        asset = ASSETS.get(after, code)
+        asset = ASSETS.get(scope.after, code)
         if asset is None:
             yield f"asset {code.decode()} has balances or was deleted, but is not defined"
             continue
-        balance = BALANCES.get(after, asset.issuance_account + code) or EMPTY
+        balance = BALANCES.get(scope.after, asset.issuance_account + code) or EMPTY
         if balance.limit_minor != asset.supply_cap_minor:
             yield f"asset {code.decode()}: issuance limit {balance.limit_minor}, cap {asset.supply_cap_minor}"
 
 
-def holds_match_held(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+def holds_match_held(scope: Scope) -> Iterator[str]:
     """Each balance's held amount is the sum of its open holds; of touched ones, the changes agree."""
     differences: dict[bytes, int] = {}
-    for key, new, old in changes(BALANCES, before, after, touched):
+    for key, new, old in scope.changes(BALANCES):
         change = (new or EMPTY).held_minor - (old or EMPTY).held_minor
         if change:
             differences[key] = change
-    for _, new, old in changes(HOLDS, before, after, touched):
+    for _, new, old in scope.changes(HOLDS):
         for hold, sign in ((new, -1), (old, 1)):
             if hold is not None:
                 key = hold.account + hold.asset.encode()
@@ -89,14 +122,14 @@ def holds_match_held(before: Overlay, after: Overlay, touched: frozenset[bytes] 
             yield f"balance {key.hex()}: held amount and holds differ by {difference}"
 
 
-def holds_are_counted(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+def holds_are_counted(scope: Scope) -> Iterator[str]:
     """Each count is that of the open holds on its balance, at most the limit; of touched ones, the changes agree."""
     differences: dict[bytes, int] = {}
-    for key, new, old in changes(HOLD_COUNTS, before, after, touched):
+    for key, new, old in scope.changes(HOLD_COUNTS):
         differences[key] = (new.open if new else 0) - (old.open if old else 0)
         if new is not None and not 1 <= new.open <= MAX_OPEN_HOLDS:
             yield f"balance {key.hex()}: {new.open} open holds; 1 to {MAX_OPEN_HOLDS} are counted"
-    for _, new, old in changes(HOLDS, before, after, touched):
+    for _, new, old in scope.changes(HOLDS):
         for hold, sign in ((new, -1), (old, 1)):
             if hold is not None:
                 key = hold.account + hold.asset.encode()
@@ -106,45 +139,29 @@ def holds_are_counted(before: Overlay, after: Overlay, touched: frozenset[bytes]
             yield f"balance {key.hex()}: count and number of open holds differ by {difference}"
 
 
-def members_have_administrations(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+def members_have_administrations(scope: Scope) -> Iterator[str]:
     """Each member with an account has one of its own that speaks for it."""
-    for key, account, _ in changes(ACCOUNTS, before, after, touched):
+    for key, account, _ in scope.changes(ACCOUNTS):
         if account is None:
             yield f"account {key.hex()} was deleted"
-        elif ADMINISTRATIONS.get(after, account.member.encode()) is None:
+        elif not ADMINISTRATIONS.has(scope.after, account.member.encode()):
             yield f"member {account.member!r} has an account, but none that speaks for it"
-    for key, administration, _ in changes(ADMINISTRATIONS, before, after, touched):
-        account = None if administration is None else ACCOUNTS.get(after, administration.account)
+    for key, administration, _ in scope.changes(ADMINISTRATIONS):
+        account = None if administration is None else ACCOUNTS.get(scope.after, administration.account)
         if account is None or account.member != key.decode():
             yield f"member {key.decode()!r} is spoken for by no account of its own"
 
 
-def expiries_are_scheduled(before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
+def expiries_are_scheduled(scope: Scope) -> Iterator[str]:
     """Each open hold and pending approval has the trigger that will end it."""
-    yield from _without_expiry(HOLDS, before, after, touched)
-    yield from _without_expiry(PENDING, before, after, touched)
+    yield from _without_expiry(HOLDS, scope)
+    yield from _without_expiry(PENDING, scope)
 
 
-def _without_expiry(
-    table: Table[Any], before: Overlay, after: Overlay, touched: frozenset[bytes] | None
-) -> Iterator[str]:
-    for key, record, _ in changes(table, before, after, touched):
-        if record is not None and SCHEDULED.get(after, record.expiry_key) is None:
+def _without_expiry(table: Table[Any], scope: Scope) -> Iterator[str]:
+    for key, record, _ in scope.changes(table):
+        if record is not None and not SCHEDULED.has(scope.after, record.expiry_key):
             yield f"{table.name} {key.hex()} has no trigger that ends it"
-
-
-def changes(
-    table: Table[R], before: Overlay, after: Overlay, touched: frozenset[bytes] | None
-) -> Iterator[tuple[bytes, R | None, R | None]]:
-    """Yield (key, record after, record before) for touched keys, in order; every record, with no before, for None."""
-    if touched is None:
-        for key, record in table.scan(after):
-            yield key, record, None
-        return
-    start = len(table.prefix)
-    for full_key in sorted(full_key for full_key in touched if full_key.startswith(table.prefix)):
-        key = full_key[start:]
-        yield key, table.get(after, key), table.get(before, key)
 
 
 def _figures(balance: Balance) -> str:

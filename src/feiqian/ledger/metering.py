@@ -54,8 +54,11 @@ class Meter:
 
     def add_work(self, sponsor: str, work: int) -> None:
         """Count work that only running could tell; what it carries over a limit keeps the sponsor's next one out."""
-        used = self._used.get(sponsor) or self._before(sponsor)
-        self._used[sponsor] = [used[0], used[1] + work, used[2], used[3] + work]
+        used = self._used.get(sponsor)
+        if used is None:
+            used = self._used[sponsor] = self._before(sponsor)
+        used[1] += work
+        used[3] += work
 
     def write(self) -> None:
         """Put every sponsor's usage into state."""

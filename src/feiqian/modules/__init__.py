@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from feiqian.core.errors import InvalidTransaction
 from feiqian.ledger.context import Context, Event, Message, Trigger
-from feiqian.state.tables import Overlay, Table
+from feiqian.ledger.invariants import Scope
+from feiqian.state.tables import Table
 
 Handler = Callable[[Context, Any], None]
 """Runs one message or trigger; refuses by raising `InvalidTransaction` before its first write."""
@@ -18,8 +19,8 @@ Handler = Callable[[Context, Any], None]
 class Invariant(Protocol):
     """A claim about state that holds after every block."""
 
-    def __call__(self, before: Overlay, after: Overlay, touched: frozenset[bytes] | None) -> Iterator[str]:
-        """Yield one sentence for each violation; `touched` holds full keys, None asks to check all state."""
+    def __call__(self, scope: Scope, /) -> Iterator[str]:
+        """Yield one sentence for each violation among the records that `scope` names."""
         ...
 
 

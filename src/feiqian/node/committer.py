@@ -1,17 +1,22 @@
 """Puts executed blocks on disk in a process of its own, the only one that writes the ledger's store.
 
 For each height in turn: header and commit, state tree, then one write transaction with its fsync; only then does the
-node hear of it. While this process works, the node's executes the next block.
+node hear of it. A thread writes, so that the next height's tree is worked out while the one before it goes to disk; and
+while this process works, the node's executes the block after that.
 """
 
 import fcntl
+import os
+import queue
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRWPair
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,15 +26,15 @@ from feiqian.core.encoding import Hash32, Height, Record, TimeMs, Uint32, Uint63
 from feiqian.core.errors import Fault
 from feiqian.execution.blocks import BLOCK, BUNDLE, RESULTS_CODEC, bundle_results
 from feiqian.node.configuration import Layout
-from feiqian.node.workers import Worker, read_message, serve_as_worker, start_worker, tune_collector, write_message
-from feiqian.state.store import HeightWrites, Store
+from feiqian.node.faults import DONE, start_thread
+from feiqian.node.pruning import Pruner
+from feiqian.node.workers import Worker, read_message, serve_as_worker, start_worker, write_message
+from feiqian.process.collector import tune_collector
+from feiqian.state.archive import ArchiveRow
+from feiqian.state.store import HeightWrites, Staged, Store
 
 STAGES = ("archive", "tree", "commit", "prune")
 """What takes this process's time."""
-
-PRUNE_HEIGHTS = 64
-PRUNE_ROWS = 20_000
-"""A step of pruning: begun when so many heights lie too far back, ended after so many rows."""
 
 
 class Executed(Record):
@@ -46,7 +51,7 @@ class Executed(Record):
 
 
 class Kept(Record):
-    """Committer to node: the height is on disk. The times are of `STAGES` since the last answer."""
+    """Committer to node: the height is on disk. The times are of `STAGES`, pruning that after the height before."""
 
     height: Height
     app_hash: Hash32
@@ -59,64 +64,90 @@ _KEPT = msgspec.msgpack.Decoder(Kept)
 
 
 class Committer:
-    """Makes heights durable, one after another."""
+    """Makes heights durable, in order: `stage` on one thread, `write` on another, which is one height behind.
 
-    def __init__(self, store: Store, genesis: Genesis, signer: SoloSigner, past_heights: int) -> None:
+    What calls the database often takes turns, since each call gives the interpreter's lock up and would wait long to
+    have it back beside a busy thread. Only the sync of a height, one call, goes on beside the other thread.
+    """
+
+    def __init__(self, store: Store, genesis: Genesis, signer: SoloSigner, pruner: Pruner) -> None:
         self._store = store
         self._genesis = genesis
         self._signer = signer
-        self._past_heights = past_heights
+        self._pruner = pruner
         self._results_before = last_bundle_results(store)
-        self._is_pruning = False
-        self._times = Times()
+        self._archive_before = store.archive_row(store.height)
+        self._base: Staged | None = None
+        self._turn = threading.Lock()
+        self._pruning_times = Times()
 
-    def commit(self, executed: Executed) -> Kept:
+    def stage(self, executed: Executed) -> "Made":
+        """Work out all that a height writes; the one before it need not be on disk.
+
+        Raises:
+            Fault: it does not follow the last one.
+        """
+        times = Times()
+        with self._turn:
+            with times.stage("archive"):
+                archive = self._make_archive(executed)
+            writes = HeightWrites(
+                executed.height,
+                executed.time_ms,
+                executed.block,
+                executed.results,
+                dict(executed.changes),
+                executed.replay_ids,
+                archive,
+            )
+            with times.stage("tree"):
+                self._base = self._store.stage(writes, self._base)
+        self._results_before = executed.bundle_results
+        self._archive_before = archive
+        return Made(self._base, times)
+
+    def write(self, made: "Made") -> Kept:
         """Put a height on disk; returns when it is there.
 
         Raises:
-            Fault: it does not follow the last one, or the disk refuses.
+            Fault: the disk refuses.
         """
-        store = self._store
-        with self._times.stage("archive"):
-            is_first = executed.height == self._genesis.initial_height
-            archive = make_archive_row(
-                self._genesis,
-                self._signer,
-                None if is_first else store.archive_row(executed.height - 1),
-                height=executed.height,
-                time_ms=executed.time_ms,
-                bundles=BLOCK.decode_trusted(executed.block).bundles,
-                app_hash_before=store.app_hash,
-                results_before=self._results_before,
-                app_version=executed.app_version,
-            )
-        writes = HeightWrites(
-            executed.height,
-            executed.time_ms,
-            executed.block,
-            executed.results,
-            dict(executed.changes),
-            executed.replay_ids,
-            archive,
-        )
-        with self._times.stage("tree"):
-            staged = store.stage(writes)
-        with self._times.stage("commit"):
-            store.commit(staged)
-        self._results_before = executed.bundle_results
-        return Kept(executed.height, staged.app_hash, *self._times.take())
+        self._turn.acquire()
+        with made.times.stage("commit"):
+            self._store.commit(made.staged, self._turn.release)
+        made.times.add(self._pruning_times)
+        self._pruning_times = Times()
+        return Kept(made.staged.writes.height, made.staged.app_hash, *made.times.by_stage())
 
     def prune(self) -> None:
-        """Give up what lies too far back, in steps: each is a write of its own, and many heights at once cost less."""
-        with self._times.stage("prune"):
-            keep_from = self._store.height - self._past_heights
-            behind = keep_from - self._store.head.first_provable
-            if self._is_pruning or behind >= PRUNE_HEIGHTS:
-                self._is_pruning = self._store.prune(max(keep_from, 0), PRUNE_ROWS) > 0
+        """Give up a little of what lies too far back."""
+        with self._turn, self._pruning_times.stage("prune"):
+            self._pruner.step()
+
+    def _make_archive(self, executed: Executed) -> ArchiveRow:
+        base = self._base
+        return make_archive_row(
+            self._genesis,
+            self._signer,
+            None if executed.height == self._genesis.initial_height else self._archive_before,
+            height=executed.height,
+            time_ms=executed.time_ms,
+            bundles=BLOCK.decode_trusted(executed.block).bundles,
+            app_hash_before=self._store.app_hash if base is None else base.app_hash,
+            results_before=self._results_before,
+            app_version=executed.app_version,
+        )
+
+
+class Made(NamedTuple):
+    """A height on its way to disk, and what it took so far."""
+
+    staged: Staged
+    times: "Times"
 
 
 class Times:
-    """Elapsed and processor time by stage, in microseconds, since it was last taken."""
+    """Elapsed and processor time of one height by stage, in microseconds."""
 
     def __init__(self) -> None:
         self._elapsed_us: dict[str, int] = dict.fromkeys(STAGES, 0)
@@ -124,30 +155,35 @@ class Times:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count a block of code towards a stage."""
+        """Count a block of code, which ends on the thread that it begins on, towards a stage."""
         elapsed_ns, cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
         yield
         self._elapsed_us[name] += (time.perf_counter_ns() - elapsed_ns) // 1000
         self._cpu_us[name] += (time.thread_time_ns() - cpu_ns) // 1000
 
-    def take(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return both, in the order of `STAGES`, and begin anew."""
-        taken = tuple(self._elapsed_us.values()), tuple(self._cpu_us.values())
-        self._elapsed_us, self._cpu_us = dict.fromkeys(STAGES, 0), dict.fromkeys(STAGES, 0)
-        return taken
+    def add(self, other: "Times") -> None:
+        """Count what another counted."""
+        for name in STAGES:
+            self._elapsed_us[name] += other._elapsed_us[name]
+            self._cpu_us[name] += other._cpu_us[name]
+
+    def by_stage(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return both, in the order of `STAGES`."""
+        return tuple(self._elapsed_us.values()), tuple(self._cpu_us.values())
 
 
 class CommitterProcess:
     """The node's end: heights go out in order, and word of each comes back in order."""
 
-    def __init__(self, layout: Layout, plain_tables: frozenset[str], past_heights: int) -> None:
+    def __init__(self, layout: Layout, plain_tables: frozenset[str], past_heights: int, keep_blocks: int = 0) -> None:
         """Start the process and wait until it has the store.
 
         Raises:
             Fault: it ended before.
         """
         self._worker: Worker = start_worker(
-            "feiqian.node.committer", [str(layout.directory), ",".join(sorted(plain_tables)), str(past_heights)]
+            "feiqian.node.committer",
+            [str(layout.directory), ",".join(sorted(plain_tables)), str(past_heights), str(keep_blocks)],
         )
         self._stream = self._worker.channel.makefile("rwb")
         if read_message(self._stream) is None:
@@ -197,21 +233,38 @@ def last_bundle_results(store: Store) -> tuple[bytes, ...]:
 
 
 def _serve(stream: BufferedRWPair) -> None:
-    directory, plain_tables, past_heights = sys.argv[1:]
+    directory, plain_tables, past_heights, keep_blocks = sys.argv[1:]
     layout = Layout(Path(directory))
     with layout.committer_lock.open("ab") as lock:
         # The committer of a node that was killed dies with it, but perhaps not before a new one starts.
         fcntl.flock(lock, fcntl.LOCK_EX)
         store = Store.open(layout.ledger, plain_tables=frozenset(filter(None, plain_tables.split(","))))
-        committer = Committer(
-            store, load_genesis(layout.genesis), SoloSigner.load(layout.validator_key), int(past_heights)
-        )
+        pruner = Pruner(store, int(past_heights), int(keep_blocks), layout.segments)
+        committer = Committer(store, load_genesis(layout.genesis), SoloSigner.load(layout.validator_key), pruner)
+        to_write: queue.Queue[Made | None] = queue.Queue(maxsize=1)
         tune_collector()
         write_message(stream, b"open")
-        while (data := read_message(stream)) is not None:
-            write_message(stream, encode(committer.commit(_EXECUTED.decode(data))))
-            committer.prune()
+        writer = start_thread("write", lambda: _write_all(committer, to_write, stream))
+        try:
+            while (data := read_message(stream)) is not None:
+                to_write.put(committer.stage(_EXECUTED.decode(data)))
+        except ConnectionResetError:
+            pass  # The node is gone: what it sent is finished all the same.
+        to_write.put(None)
+        writer.join()
+        pruner.close()
         store.close()
+
+
+def _write_all(committer: Committer, to_write: "queue.Queue[Made | None]", stream: BufferedRWPair) -> None:
+    """Put heights on disk as they are staged, and tell the node of each that is there."""
+    try:
+        while (made := to_write.get()) is not None:
+            write_message(stream, encode(committer.write(made)))
+            committer.prune()
+    except (BrokenPipeError, ConnectionResetError):
+        # The node is gone: nobody waits for an answer.
+        os._exit(DONE)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from feiqian.core.settings import SettingsError, read_settings
-
-MAX_SOCKET_PATH_BYTES = 107
-"""Linux holds the path of a unix socket in 108 bytes with a final zero (unix(7))."""
+from feiqian.core.settings import read_settings
+from feiqian.process.logs import LogLevel
+from feiqian.process.settings import settings_text
+from feiqian.process.sockets import check_socket_path
 
 Count = Annotated[int, Meta(ge=1, le=10**7)]
 Size = Annotated[int, Meta(ge=2**20, le=2**36)]
@@ -21,7 +21,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The table `[node]` of `feiqian.toml`; each key also as `FEIQIAN_NODE_…` in the environment."""
 
     engine: Literal["solo"] = "solo"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
     block_interval_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
     """Time from the start of one block to the start of the next while transactions arrive; a full one starts sooner."""
     pool_transactions: Count = 100_000
@@ -35,6 +35,8 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """A frame that was begun must be whole, and one that was sent must be read, within this time."""
     past_heights: Annotated[int, Meta(ge=1, le=10**9)] = 10_000
     """How many heights back state can be proved; older tree nodes are pruned."""
+    keep_blocks: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    """How many blocks the store keeps, 0 for all; older ones go to segment files in the data directory."""
 
 
 class Layout:
@@ -47,6 +49,8 @@ class Layout:
         self.validator_key = directory / "validator_key.json"
         self.data = directory / "data"
         self.ledger = self.data / "ledger.lmdb"
+        self.segments = self.data / "segments"
+        self.base_snapshot = self.data / "base.snapshot"
         self.socket = self.data / "node.sock"
         self.lock = self.data / "node.lock"
         self.committer_lock = self.data / "committer.lock"
@@ -58,14 +62,6 @@ def read_node_settings(layout: Layout, environment: Mapping[str, str] = os.envir
     Raises:
         SettingsError: no `feiqian.toml` there, or one that says what a node does not understand.
     """
-    try:
-        text = layout.settings.read_text("utf-8")
-    except FileNotFoundError:
-        raise SettingsError(f"{layout.directory} holds no feiqian.toml; make a ledger with `feiqian init`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"feiqian.toml cannot be read: {error}") from None
-    if len(os.fsencode(layout.socket)) > MAX_SOCKET_PATH_BYTES:
-        raise SettingsError(
-            f"the path of {layout.socket} is too long for a socket: {MAX_SOCKET_PATH_BYTES} bytes at most"
-        )
+    text = settings_text(layout.directory)
+    check_socket_path(layout.socket, "keep the ledger in a directory with a shorter path")
     return read_settings(text, "node", NodeSettings, environment)

@@ -14,8 +14,8 @@ import structlog
 
 from feiqian.consensus.genesis_file import Genesis
 from feiqian.core.encoding import encode
-from feiqian.core.errors import Fault
-from feiqian.core.wire import Committed
+from feiqian.core.errors import Fault, InvalidTransaction
+from feiqian.core.wire import MAX_DROP_ACCOUNTS, Committed, Drop
 from feiqian.execution.admission import Prepared, encode_bundle
 from feiqian.execution.blocks import (
     MAX_BUNDLE_BYTES,
@@ -26,20 +26,19 @@ from feiqian.execution.blocks import (
 )
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
-from feiqian.ledger.errors import SponsorOverLimit
-from feiqian.ledger.metering import admission_work
+from feiqian.ledger.errors import SponsorOverLimit, TransactionReplayed
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.records import Parameters
 from feiqian.ledger.triggers import next_due_ms
 from feiqian.node.committer import STAGES, CommitterProcess, Executed, Kept
 from feiqian.node.faults import start_thread
-from feiqian.node.mempool import BUNDLING_BYTES, Mempool
+from feiqian.node.mempool import BUNDLING_BYTES, Left, Mempool
 from feiqian.node.metrics import Metrics
 from feiqian.state.layered import Layered, ReplayingReader
 from feiqian.state.store import Store
-from feiqian.state.tables import BlockState, Changes
+from feiqian.state.tables import BlockState
 
-MAX_AHEAD = 2
+MAX_AHEAD = 3
 """Heights that may be executed and not yet on disk."""
 
 BLOCK_HEAD_BYTES = 1024
@@ -50,15 +49,21 @@ MIN_RETRY_MS, MAX_RETRY_MS = 50, 5_000
 
 
 class Made(NamedTuple):
-    """A block that was executed and may not be on disk yet: what was handed on, and what of it this process needs."""
+    """A block that was executed and may not be on disk yet: what was handed on, and what of it this process needs.
+
+    `layer` is what it wrote, over the store.
+    """
 
     executed: Executed
-    changes: Changes
+    layer: Layered
     transactions: tuple[Prepared, ...]
 
 
 class SoloEngine:
-    """Orders, executes and commits. `committed` is called on the commit thread once a height is on disk."""
+    """Orders, executes and commits. `committed` is called on the commit thread once a height is on disk.
+
+    `dropped` is called on the execution thread with what was accepted and may stand in no block any more.
+    """
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class SoloEngine:
         block_interval_ms: int,
         clock_ms: Callable[[], int],
         committed: Callable[[Committed], None],
+        dropped: Callable[[Sequence[Drop]], None],
     ) -> None:
         self._registry = registry
         self._store = store
@@ -82,6 +88,7 @@ class SoloEngine:
         self._interval_ms = block_interval_ms
         self._clock_ms = clock_ms
         self._committed = committed
+        self._dropped = dropped
         self._changed = threading.Condition()
         self._is_stopping = False
         self._ahead: deque[Made] = deque()
@@ -168,6 +175,7 @@ class SoloEngine:
             self._ahead.append(made)
             with self._metrics.stage("hand over"):
                 self._committer.send(made.executed)
+        self._tell_of_dropped()
 
     def _execute(self, reader: ReplayingReader) -> Made | None:
         """Return the next block, executed; None where there is no need for one after all."""
@@ -185,7 +193,7 @@ class SoloEngine:
         if outcome.is_empty and not (self._owes_proof or is_first):
             return None
         with self._metrics.stage("assemble"):
-            made = _assemble(block, chosen, outcome, parameters.app_version)
+            made = _assemble(self._store, block, chosen, outcome, parameters.app_version)
         self._height, self._time_ms, self._made_at_ms = block.height, block.time_ms, block.time_ms
         self._owes_proof = not outcome.is_empty
         self._next_trigger_ms = next_due_ms(BlockState(_on_top(reader, [made])))
@@ -194,7 +202,7 @@ class SoloEngine:
     def _cut(self, block: BlockInfo, parameters: Parameters) -> list[Prepared]:
         if block.time_ms - self._evicted_at_ms >= EVICT_EVERY_MS:
             self._evicted_at_ms = block.time_ms
-            self._metrics.left_out.inc(self._pool.evict_expired(block.time_ms))
+            self._pool.evict_expired(block.time_ms)
         if block.height == self._genesis.initial_height:
             return []
         max_bytes = parameters.max_block_bytes - BLOCK_HEAD_BYTES
@@ -207,7 +215,7 @@ class SoloEngine:
         """Return what the block holds; what had no room returns to the pool, what may stand in no block is dropped."""
         refusals = dict(outcome.left_out)
         chosen = tuple([entry for place, entry in enumerate(candidates[: outcome.taken]) if place not in refusals])
-        admitted_work = sum([admission_work(len(entry.signed), len(entry.signers)) for entry in chosen])
+        admitted_work = sum([entry.admission_work for entry in chosen])
         if admitted_work:
             # What running adds to the work of taking in, as a guide to how much the next block is cut from.
             self._work_permille = max(1000, outcome.work * 950 // admitted_work)
@@ -216,16 +224,34 @@ class SoloEngine:
         if not refusals:
             return chosen
         served = {entry.transaction.sponsor for entry in chosen}
-        later, dropped = [], []
+        later: list[Prepared] = []
+        dropped: list[Left] = []
         for place, refusal in refusals.items():
             entry = candidates[place]
             # Over a limit of this block: the next one has room. With nothing taken it is over the day's, or too large.
             is_later = isinstance(refusal, SponsorOverLimit) and entry.transaction.sponsor in served
-            (later if is_later else dropped).append(entry)
+            if is_later:
+                later.append(entry)
+            else:
+                dropped.append(Left(entry, refusal))
         self._pool.put_back(later)
-        self._pool.settle(dropped)
-        self._metrics.left_out.inc(len(dropped))
+        self._pool.drop(dropped)
         return chosen
+
+    def _tell_of_dropped(self) -> None:
+        """Tell of what was dropped, but for copies of what is on the ledger or still has a chance."""
+        left = self._pool.take_left()
+        if not left:
+            return
+        self._metrics.left_out.inc(len(left))
+        now_ms, held = self._clock_ms(), self._pool.held_ids()
+        drops = {
+            prepared.tx_id: _drop_of(prepared, refusal, now_ms)
+            for prepared, refusal in left
+            if prepared.tx_id not in held and not isinstance(refusal, TransactionReplayed)
+        }
+        if drops:
+            self._dropped(tuple(drops.values()))
 
     def _hear_of_blocks(self) -> None:
         while (kept := self._committer.receive()) is not None:
@@ -257,14 +283,28 @@ class SoloEngine:
         structlog.get_logger().debug("committed", height=kept.height, transactions=len(made.transactions))
 
 
+def _drop_of(prepared: Prepared, refusal: InvalidTransaction, now_ms: int) -> Drop:
+    transaction = prepared.transaction
+    accounts = dict.fromkeys(claim.account for message in transaction.messages for claim in message.claims())
+    return Drop(
+        prepared.tx_id,
+        now_ms,
+        transaction.sponsor,
+        tuple(accounts)[:MAX_DROP_ACCOUNTS],
+        refusal.codespace,
+        refusal.number,
+        refusal.message[:500],
+    )
+
+
 def _on_top(reader: ReplayingReader, ahead: Sequence[Made]) -> ReplayingReader:
     """Return committed state with the blocks on top that were executed and may not be on disk yet."""
     for made in ahead:
-        reader = Layered(reader, made.changes, made.executed.replay_ids)
+        reader = made.layer.on(reader)
     return reader
 
 
-def _assemble(block: BlockInfo, chosen: tuple[Prepared, ...], outcome: Outcome, app_version: int) -> Made:
+def _assemble(store: Store, block: BlockInfo, chosen: tuple[Prepared, ...], outcome: Outcome, app_version: int) -> Made:
     bundles: list[bytes] = []
     digests: list[bytes] = []
     place = outcome.triggers
@@ -282,7 +322,7 @@ def _assemble(block: BlockInfo, chosen: tuple[Prepared, ...], outcome: Outcome, 
         tuple(outcome.changes.items()),
         outcome.replay_ids,
     )
-    return Made(executed, outcome.changes, chosen)
+    return Made(executed, Layered(store, outcome.changes, outcome.replay_ids), chosen)
 
 
 def _cut_bundles(chosen: Sequence[Prepared]) -> list[list[Prepared]]:

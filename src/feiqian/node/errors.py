@@ -1,4 +1,4 @@
-"""What the node itself refuses: nothing is wrong with the transaction, there is no room for it now."""
+"""What the node itself refuses: nothing is wrong with the transaction, there is no room for it."""
 
 from feiqian.core.errors import InvalidTransaction
 
@@ -21,4 +21,10 @@ class SponsorShareFull(NodeError):
     number = 2
 
 
-ERRORS: tuple[type[NodeError], ...] = (PoolFull, SponsorShareFull)
+class TooLargeForBlock(NodeError):
+    """The transaction is larger than a block of this ledger may be."""
+
+    number = 3
+
+
+ERRORS: tuple[type[NodeError], ...] = (PoolFull, SponsorShareFull, TooLargeForBlock)

@@ -49,9 +49,7 @@ def initialise(
         OSError: the directory cannot be written.
     """
     layout = Layout(directory)
-    existing = [path.name for path in _written_by(layout) if path.exists()]
-    if existing:
-        raise LedgerExists(f"{directory} holds {', '.join(existing)}; choose an empty directory")
+    refuse_existing(layout)
     app_state = compile_consortium(consortium, registry, resolve_key)
     directory.mkdir(parents=True, exist_ok=True)
     try:
@@ -66,6 +64,14 @@ def initialise(
         raise
     _sync_directory(directory)
     return genesis
+
+
+def refuse_existing(layout: Layout) -> None:
+    """Refuse a directory that holds anything of a ledger. Raises: LedgerExists."""
+    written = (layout.genesis, layout.validator_key, layout.settings, layout.data)
+    existing = [path.name for path in written if path.exists()]
+    if existing:
+        raise LedgerExists(f"{layout.directory} holds {', '.join(existing)}; choose an empty directory")
 
 
 def _solo_genesis(app_state: Mapping[str, Any], signer: SoloSigner) -> Genesis:
@@ -117,10 +123,6 @@ def _make_store(layout: Layout, registry: Registry, genesis: Genesis) -> None:
     store.close()
     beside.rename(layout.ledger)
     _sync_directory(layout.data)
-
-
-def _written_by(layout: Layout) -> tuple[Path, ...]:
-    return layout.genesis, layout.validator_key, layout.settings, layout.data
 
 
 def _sync_directory(directory: Path) -> None:

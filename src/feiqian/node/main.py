@@ -25,10 +25,10 @@ from feiqian.node.faults import DONE, WRONG_USAGE, guard_task, stop_loudly
 from feiqian.node.initialise import plain_tables, prepare_ledger
 from feiqian.node.intake import Intake
 from feiqian.node.mempool import Mempool
-from feiqian.node.metrics import Metrics, ProcessCollector
+from feiqian.node.metrics import Metrics, ProcessCollector, StoreCollector
 from feiqian.node.server import Server
 from feiqian.node.verifier import Verifiers
-from feiqian.node.workers import tune_collector
+from feiqian.process.collector import tune_collector
 from feiqian.process.logs import configure_logs
 from feiqian.process.readiness import tell_ready
 from feiqian.state.store import Store
@@ -62,16 +62,14 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
     stopping = _on_signals()
     registry = discover()
     genesis = prepare_ledger(layout, registry, clock_ms)
-    committer = CommitterProcess(layout, plain_tables(registry), settings.past_heights)
+    committer = CommitterProcess(layout, plain_tables(registry), settings.past_heights, settings.keep_blocks)
     store = Store.open(layout.ledger, read_only=True)
     log.info("opened", chain_id=genesis.chain_id, height=store.height, app_hash=store.app_hash.hex())
     metrics = Metrics()
     pool = Mempool(settings.pool_transactions, settings.pool_bytes)
     verifiers = Verifiers()
     await verifiers.start(settings.verify_workers, layout.ledger)
-    pids = {"node": os.getpid(), "committer": committer.pid}
-    pids |= {f"verifier-{number}": pid for number, pid in enumerate(verifiers.pids)}
-    metrics.registry.register(ProcessCollector(lambda: pool.size, pids))
+    _measure(metrics, pool, store, committer, verifiers)
     has_begun = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -90,6 +88,7 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
         block_interval_ms=settings.block_interval_ms,
         clock_ms=clock_ms,
         committed=committed,
+        dropped=lambda drops: server.publish_dropped(drops),
     )
     intake = Intake(
         registry,
@@ -124,6 +123,13 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
     await _stop(engine, server, verifiers)
     log.info("stopped", height=store.height)
     store.close()
+
+
+def _measure(metrics: Metrics, pool: Mempool, store: Store, committer: CommitterProcess, verifiers: Verifiers) -> None:
+    pids = {"node": os.getpid(), "committer": committer.pid}
+    pids |= {f"verifier-{number}": pid for number, pid in enumerate(verifiers.pids)}
+    metrics.registry.register(ProcessCollector(lambda: pool.size, pids))
+    metrics.registry.register(StoreCollector(store))
 
 
 async def _stop(engine: SoloEngine, server: Server, verifiers: Verifiers) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import NamedTuple
 
+from feiqian.core.errors import InvalidTransaction
 from feiqian.execution.admission import Prepared
-from feiqian.ledger.metering import admission_work
-from feiqian.node.errors import NodeError, PoolFull, SponsorShareFull
+from feiqian.ledger.errors import TransactionExpired
+from feiqian.node.errors import NodeError, PoolFull, SponsorShareFull, TooLargeForBlock
 
 QUANTUM_BYTES = 4096
 """What a sponsor may put into a block at each of its turns; what it leaves is credited to its next turn."""
@@ -29,6 +30,13 @@ class PoolSize(NamedTuple):
 
     transactions: int
     bytes: int
+
+
+class Left(NamedTuple):
+    """A transaction that left the pool and may stand in no block, with the rule that says so."""
+
+    prepared: Prepared
+    refusal: InvalidTransaction
 
 
 class _Sponsor:
@@ -58,6 +66,7 @@ class Mempool:
         self._sponsors: dict[str, _Sponsor] = {}
         self._turns: deque[str] = deque()
         self._early: list[tuple[int, bytes]] = []
+        self._left: list[Left] = []
         self._bytes = 0
         self._waiting = 0
 
@@ -120,7 +129,8 @@ class Mempool:
     def cut(self, time_ms: int, max_bytes: int, max_work: int) -> list[Prepared]:
         """Return what the next block at `time_ms` may hold, sponsors served in turn; it stays in the pool meanwhile.
 
-        `max_bytes` bounds the bundles, `max_work` the work of taking the transactions in. What has expired is dropped.
+        `max_bytes` bounds the bundles, `max_work` the work of taking the transactions in. What has expired, or fits no
+        block, is dropped.
         Hand back every transaction with `put_back` or `settle`.
         """
         chosen: list[Prepared] = []
@@ -135,7 +145,7 @@ class Mempool:
                     prepared = next(iter(sponsor.queue.values()))
                     size_bytes = len(prepared.signed) + BUNDLING_BYTES
                     if prepared.transaction.expires_at_ms < time_ms or size_bytes > max_bytes:
-                        self._drop_waiting(prepared)
+                        self._drop_waiting(prepared, time_ms)
                         continue
                     if size_bytes > left_bytes or left_work <= 0:
                         self._end_turn(name, 0)
@@ -146,7 +156,7 @@ class Mempool:
                     self._waiting -= 1
                     chosen.append(prepared)
                     left_bytes -= size_bytes
-                    left_work -= admission_work(len(prepared.signed), len(prepared.signers))
+                    left_work -= prepared.admission_work
                     credit -= size_bytes
                 self._end_turn(name, credit)
         return chosen
@@ -159,10 +169,30 @@ class Mempool:
                     self._enqueue(prepared, at_head=True)
 
     def settle(self, transactions: Iterable[Prepared]) -> None:
-        """Forget transactions that a block took or that may stand in none."""
+        """Forget transactions that a block took."""
         with self._lock:
             for prepared in transactions:
                 self._remove(prepared)
+
+    def drop(self, left: Iterable[Left]) -> None:
+        """Forget transactions that were cut and may stand in no block."""
+        with self._lock:
+            for each in left:
+                self._remove(each.prepared)
+                self._left.append(each)
+
+    def take_left(self) -> list[Left]:
+        """Return what was dropped since this was last asked."""
+        if not self._left:
+            return []
+        with self._lock:
+            left, self._left = self._left, []
+        return left
+
+    def held_ids(self) -> set[bytes]:
+        """Return the id of everything held; takes as long as that is much."""
+        with self._lock:
+            return {prepared.tx_id for prepared in self._entries.values()}
 
     def evict_expired(self, time_ms: int) -> int:
         """Drop every waiting transaction that expired before `time_ms`; return how many."""
@@ -171,7 +201,7 @@ class Mempool:
             for sponsor in list(self._sponsors.values()):
                 expired = [entry for entry in sponsor.queue.values() if entry.transaction.expires_at_ms < time_ms]
                 for prepared in expired:
-                    self._drop_waiting(prepared)
+                    self._drop_waiting(prepared, time_ms)
                 dropped += len(expired)
         return dropped
 
@@ -200,7 +230,15 @@ class Mempool:
             if prepared is not None:
                 self._enqueue(prepared)
 
-    def _drop_waiting(self, prepared: Prepared) -> None:
+    def _drop_waiting(self, prepared: Prepared, time_ms: int) -> None:
+        expires_at_ms = prepared.transaction.expires_at_ms
+        if expires_at_ms < time_ms:
+            refusal: InvalidTransaction = TransactionExpired(
+                f"transaction expired at {expires_at_ms} ms; block time is {time_ms}"
+            )
+        else:
+            refusal = TooLargeForBlock(f"transaction of {len(prepared.signed)} bytes; no block has room for it")
+        self._left.append(Left(prepared, refusal))
         del self._sponsors[prepared.transaction.sponsor].queue[prepared.signed]
         self._waiting -= 1
         self._remove(prepared)

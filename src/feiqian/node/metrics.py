@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from feiqian.state.store import Store
+
 STAGES = ("decode", "pool", "cut", "execute", "assemble", "hand over", "archive", "tree", "commit", "prune", "publish")
 """What happens to a transaction, in order, beside the checks by the workers. From archive to prune: the committer's."""
 
@@ -77,6 +79,23 @@ class ProcessCollector(Collector):
             processor.add_metric([name], _cpu_seconds(pid))
         yield anonymous
         yield processor
+
+
+class StoreCollector(Collector):
+    """Reads at each scrape how much the store takes, how much disk is left, and how far back it reaches."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures."""
+        store, head = self._store, self._store.head
+        yield GaugeMetricFamily("feiqian_store_bytes", "Size of the store's file", store.size_bytes())
+        yield GaugeMetricFamily("feiqian_disk_free_bytes", "Free disk beside the store", store.free_disk_bytes())
+        yield GaugeMetricFamily("feiqian_first_block", "First height whose block is held", head.first_block)
+        yield GaugeMetricFamily(
+            "feiqian_first_provable_height", "First height whose state can be proved", head.first_provable
+        )
 
 
 def _anonymous_bytes(pid: int) -> int:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,11 +16,15 @@ import structlog
 
 from feiqian.core.encoding import encode
 from feiqian.core.wire import (
+    MAX_DROPS,
     MAX_FRAME_BYTES,
     REQUEST_DECODER,
     AskMetrics,
     AskStatus,
     Committed,
+    Drop,
+    Dropped,
+    FollowDropped,
     Gone,
     Metrics,
     NodeStatus,
@@ -39,6 +43,7 @@ SUBMITS_AT_ONCE = 8
 """Submissions of one connection that are being worked on; the next waits in its sender's socket."""
 
 RECENT_BLOCKS = 16
+RECENT_DROPS = 1_024
 RECENT_BYTES = 32 * 2**20
 WRITE_BUFFER_BYTES = 2**20
 
@@ -50,10 +55,11 @@ class MalformedFrame(Exception):
 
 
 class Recent:
-    """The last committed blocks as frames, and who waits for the next."""
+    """The last frames of a kind, each under its height or number, and who waits for the next."""
 
-    def __init__(self, height: int) -> None:
+    def __init__(self, height: int, most: int) -> None:
         self.height = height
+        self._most = most
         self._frames: dict[int, bytes] = {}
         self._bytes = 0
         self._next = asyncio.Event()
@@ -62,7 +68,7 @@ class Recent:
         """Take the next height's frame; wakes every subscriber."""
         self._frames[height] = frame
         self._bytes += len(frame)
-        while len(self._frames) > RECENT_BLOCKS or (self._bytes > RECENT_BYTES and len(self._frames) > 1):
+        while len(self._frames) > self._most or (self._bytes > RECENT_BYTES and len(self._frames) > 1):
             oldest = next(iter(self._frames))
             self._bytes -= len(self._frames.pop(oldest))
         self.height = height
@@ -72,6 +78,11 @@ class Recent:
     def find(self, height: int) -> bytes | None:
         """Return the frame of a height if it is still here."""
         return self._frames.get(height)
+
+    @property
+    def first(self) -> int:
+        """The lowest height whose frame is still here."""
+        return next(iter(self._frames), self.height)
 
     async def reach(self, height: int) -> None:
         """Return when this height is committed."""
@@ -127,7 +138,8 @@ class Server:
         self._is_ready = is_ready
         self._metrics_text = metrics_text
         self._subscribers_changed = subscribers_changed
-        self._recent = Recent(store.height)
+        self._recent = Recent(store.height, RECENT_BLOCKS)
+        self._dropped = Recent(0, RECENT_DROPS)
         self._loop = asyncio.get_running_loop()
         self._connections: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
@@ -148,6 +160,17 @@ class Server:
         with contextlib.suppress(RuntimeError):  # The loop is closed: the node is stopping and nobody listens.
             self._loop.call_soon_threadsafe(self._recent.add, committed.height, frame)
 
+    def publish_dropped(self, drops: Sequence[Drop]) -> None:
+        """Tell who asked of transactions that were dropped. May be called from any thread."""
+        parts = [tuple(drops[start : start + MAX_DROPS]) for start in range(0, len(drops), MAX_DROPS)]
+        frames = [encode_frame(Dropped(part)) for part in parts]
+        with contextlib.suppress(RuntimeError):  # As above.
+            self._loop.call_soon_threadsafe(self._keep_dropped, frames)
+
+    def _keep_dropped(self, frames: Sequence[bytes]) -> None:
+        for frame in frames:
+            self._dropped.add(self._dropped.height + 1, frame)
+
     async def stop(self) -> None:
         """Stop listening and close every connection."""
         if self._listener is not None:
@@ -160,14 +183,14 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         if len(self._connections) >= self._max_connections:
-            structlog.get_logger().warning("connection refused", open=len(self._connections))
+            structlog.get_logger().warning("connection_refused", open=len(self._connections))
             writer.close()
             return
         self._connections.add(guard_task(task))
         try:
             await Connection(self, reader, writer).serve()
         except (MalformedFrame, ConnectionError, TimeoutError) as error:
-            structlog.get_logger().warning("connection closed", reason=str(error) or type(error).__name__)
+            structlog.get_logger().warning("connection_closed", reason=str(error) or type(error).__name__)
         except asyncio.CancelledError:
             # The node stops. Ended rather than cancelled: asyncio.streams takes a cancelled handler for an error.
             return
@@ -187,6 +210,7 @@ class Connection:
         self._submits = asyncio.Semaphore(SUBMITS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscription: asyncio.Task[None] | None = None
+        self._dropped: asyncio.Task[None] | None = None
         writer.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     async def serve(self) -> None:
@@ -246,6 +270,10 @@ class Connection:
                 if self._subscription is not None:
                     raise MalformedFrame("a connection subscribes once")
                 self._subscription = self._start(self._follow(request.from_height), "subscription")
+            case FollowDropped():
+                if self._dropped is not None:
+                    raise MalformedFrame("a connection follows what is dropped once")
+                self._dropped = self._start(self._follow_dropped(), "dropped")
             case Submit():
                 raise AssertionError("submissions are answered in tasks of their own")
 
@@ -288,6 +316,15 @@ class Connection:
         finally:
             self._server._subscribers_changed(-1)
 
+    async def _follow_dropped(self) -> None:
+        dropped, number = self._server._dropped, 0
+        while True:
+            await dropped.reach(number + 1)
+            number = max(number + 1, dropped.first)
+            frame = dropped.find(number)
+            assert frame is not None, "what was reached and is not older than the first is there"
+            await self._send(frame)
+
     async def _send(self, frame: bytes) -> None:
         async with self._writing, asyncio.timeout(self._server._stalled_s):
             self._writer.write(frame)
@@ -298,7 +335,7 @@ class Connection:
             try:
                 await work
             except (ConnectionError, TimeoutError) as error:
-                structlog.get_logger().warning("connection closed", reason=str(error) or "it stopped reading")
+                structlog.get_logger().warning("connection_closed", reason=str(error) or "it stopped reading")
                 self._writer.transport.abort()
 
         task = guard_task(asyncio.create_task(guarded(), name=name))

@@ -21,19 +21,13 @@ from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.replay import ReplayReader
 from feiqian.node.faults import guard_task
-from feiqian.node.workers import (
-    LENGTH,
-    Worker,
-    read_message,
-    serve_as_worker,
-    start_worker,
-    tune_collector,
-    write_message,
-)
+from feiqian.node.workers import LENGTH, Worker, read_message, serve_as_worker, start_worker, write_message
+from feiqian.process.collector import tune_collector
+from feiqian.process.native import mute_native_output
 from feiqian.state.store import Store
 from feiqian.state.tables import BlockState
 
-CHUNK = 64
+CHUNK = 128
 """Transactions handed to a worker at once."""
 
 OUTSTANDING = 2
@@ -170,7 +164,9 @@ def _serve(stream: BufferedRWPair) -> None:
     tune_collector()
     write_message(stream, encode(()))
     while (data := read_message(stream)) is not None:
-        write_message(stream, encode(checker.check(_CHUNK_DECODER.decode(data))))
+        with mute_native_output():
+            answers = checker.check(_CHUNK_DECODER.decode(data))
+        write_message(stream, encode(answers))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Starts the node's helper processes: each has one channel to the node, and none outlives it."""
 
 import ctypes
-import gc
 import os
 import signal
 import socket
@@ -71,17 +70,6 @@ def write_message(stream: BufferedRWPair, data: bytes) -> None:
     stream.write(LENGTH.pack(len(data)))
     stream.write(data)
     stream.flush()
-
-
-def tune_collector() -> None:
-    """Let the garbage collector rest, once a process has made what it keeps.
-
-    Nearly all that is allocated is freed by reference counts (Records are not even tracked), so that it would only
-    walk what the pool or a block holds, again and again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000)
 
 
 def serve_as_worker(name: str, run: Callable[[BufferedRWPair], None]) -> NoReturn:

@@ -1,6 +1,7 @@
 """Committed state with a staged block's writes on top, so that the next block executes while that one is committed."""
 
 from collections.abc import Collection, Iterator
+from copy import copy
 from typing import Protocol
 
 from feiqian.state.tables import Changes, Reader
@@ -21,7 +22,7 @@ class Layered:
     Layers stack: `Layered(Layered(store, …), …)`.
     """
 
-    __slots__ = ("below", "changes", "used_ids")
+    __slots__ = ("_keys_of_table", "below", "changes", "used_ids")
 
     def __init__(
         self, below: ReplayingReader, changes: Changes, replay_ids: Collection[tuple[int, bytes]] = ()
@@ -29,7 +30,17 @@ class Layered:
         """`changes` and `replay_ids` are those of one `HeightWrites`; they must not change afterwards."""
         self.below = below
         self.changes = changes
-        self.used_ids = frozenset(tx_id for _, tx_id in replay_ids)
+        self.used_ids = frozenset([tx_id for _, tx_id in replay_ids])
+        # A block writes thousands of records into few tables, and scans those into which it wrote next to nothing.
+        self._keys_of_table: dict[bytes, list[bytes]] = {}
+        for key in changes:
+            self._keys_of_table.setdefault(key.partition(b"/")[0], []).append(key)
+
+    def on(self, below: ReplayingReader) -> "Layered":
+        """Return the same layer on top of another reader, without arranging it anew."""
+        layered = copy(self)
+        layered.below = below
+        return layered
 
     def get(self, key: bytes, /) -> bytes | None:
         """Return the record's bytes under a full key, or None."""
@@ -39,7 +50,7 @@ class Layered:
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Yield (full key, record bytes) in key order for keys with `prefix`, those > `after` only."""
-        above = sorted(key for key in self.changes if key > after and key.startswith(prefix))
+        above = self._keys_under(prefix, after)
         place = 0
         for key, record in self.below.scan(prefix, after):
             while place < len(above) and above[place] < key:
@@ -56,6 +67,11 @@ class Layered:
     def has_replay_id(self, expires_at_ms: int, tx_id: bytes) -> bool:
         """Say whether a transaction with this expiry and id was used up, by the layer's block or before."""
         return tx_id in self.used_ids or self.below.has_replay_id(expires_at_ms, tx_id)
+
+    def _keys_under(self, prefix: bytes, after: bytes) -> list[bytes]:
+        table, slash, _ = prefix.partition(b"/")
+        keys = self._keys_of_table.get(table, ()) if slash else self.changes
+        return sorted([key for key in keys if key > after and key.startswith(prefix)])
 
     def _written(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
         record = self.changes[key]

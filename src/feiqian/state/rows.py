@@ -11,6 +11,9 @@ from feiqian.core.encoding import Codec, Hash32, Height, Record, TimeMs, Uint32,
 FORMAT = 1
 CHAIN_KEY = b"chain"
 HEAD_KEY = b"head"
+ARCHIVE_FROM_KEY = b"archive_from"
+"""Archive rows below the height that stands under this key were looked at and are gone, or are kept for good."""
+
 HEIGHT_BYTES = 8
 REPLAY_BUCKET_MS = 10_000
 IMPORTED_BUCKET = b"imported"

@@ -11,15 +11,15 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, NamedTuple, Protocol, TypeVar
 
 from feiqian.core.encoding import Codec, Hash32, Height, Record, TimeMs, encode
 from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.core.hashing import Domain
 from feiqian.state.archive import ArchiveRow
 from feiqian.state.errors import SegmentRefused
-from feiqian.state.files import sync_directory
-from feiqian.state.store import Store
+from feiqian.state.files import open_private, sync_directory
+from feiqian.state.store import StoredBlock
 
 MAGIC = b"feiqian segment 1\n"
 GENESIS_CHAIN_HASH = bytes(32)
@@ -64,6 +64,25 @@ class Segment(NamedTuple):
     chain_hash: bytes
 
 
+class BlockSource(Protocol):
+    """What holds blocks with their archive rows: a store, or one together with its segment files."""
+
+    def block(self, height: int) -> StoredBlock | None: ...
+
+    def archive_row(self, height: int) -> ArchiveRow | None: ...
+
+
+class Appender(Protocol):
+    """What takes heights in turn: one segment file, or a folder of them."""
+
+    @property
+    def next_height(self) -> int: ...
+
+    def append(self, row: SegmentRow) -> None: ...
+
+    def flush(self) -> None: ...
+
+
 class SegmentWriter:
     """Appends heights to one segment file; each `flush` puts what was appended on disk."""
 
@@ -76,13 +95,17 @@ class SegmentWriter:
         """
         self.path = Path(path)
         header = SegmentHeader(chain_id, first_height, previous_chain_hash)
+        self._last_row: SegmentRow | None = None
         try:
-            self._file: IO[bytes] = self.path.open("r+b" if self.path.exists() else "x+b")
+            self._file: IO[bytes] = open_private(self.path)
         except OSError as error:
             raise Fault(f"segment: {os.strerror(error.errno or 0)}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.cut_bytes = self._resume(header)
+        except BlockingIOError as error:
+            self._file.close()
+            raise Fault("segment: another process writes this file; the node itself does where it prunes") from error
         except OSError as error:
             self._file.close()
             raise Fault(f"segment: {os.strerror(error.errno or 0)}") from error
@@ -100,6 +123,16 @@ class SegmentWriter:
         """The hash over everything appended so far, which the next file continues."""
         return self._chain_hash
 
+    @property
+    def last_row(self) -> SegmentRow | None:
+        """The row that the file ends with; None where it holds none."""
+        return self._last_row
+
+    @property
+    def size_bytes(self) -> int:
+        """What the file holds so far."""
+        return self._end
+
     def append(self, row: SegmentRow) -> None:
         """Add the next height.
 
@@ -111,6 +144,7 @@ class SegmentWriter:
             raise SegmentRefused(f"segment: height {row.height} cannot follow {self._next_height - 1}")
         self._append(encode(row))
         self._next_height += 1
+        self._last_row = row
 
     def flush(self) -> None:
         """Put everything appended on disk.
@@ -154,6 +188,7 @@ class SegmentWriter:
                 is_headed = True
             else:
                 self._next_height += 1
+                self._last_row = found
             whole_bytes, self._chain_hash = end, chain_hash
         self._end = whole_bytes
         self._file.seek(whole_bytes)
@@ -167,6 +202,32 @@ class SegmentWriter:
         self.flush()
         sync_directory(self.path.parent)
         return size_bytes - whole_bytes
+
+
+def read_header(path: str | Path) -> SegmentHeader | None:
+    """Return a segment's header; None where a crash tore the file before it was whole.
+
+    Raises:
+        SegmentRefused: the file does not start as a segment, or cannot be read.
+    """
+    with _open(path) as file:
+        for found, _, _ in _records(file, tears=True):
+            assert isinstance(found, SegmentHeader)
+            return found
+    return None
+
+
+def scan_segment(path: str | Path, *, tears: bool) -> Iterator[tuple[SegmentHeader | SegmentRow, bytes]]:
+    """Yield header and rows with the chain hash after each, whatever the file continues.
+
+    `tears`: stop quietly before a last record that is not whole, since its writer may be at work on it.
+
+    Raises:
+        SegmentRefused: damaged, or torn where `tears` does not allow for it.
+    """
+    with _open(path) as file:
+        for found, _, chain_hash in _records(file, tears=tears):
+            yield found, chain_hash
 
 
 def read_segment(path: str | Path, chain_id: str, previous_chain_hash: bytes) -> Iterator[SegmentRow]:
@@ -209,8 +270,8 @@ def verify_segment(path: str | Path, chain_id: str, previous_chain_hash: bytes) 
     return Segment(header, next_height, last_hash)
 
 
-def verify_segments(paths: list[Path], chain_id: str) -> list[Segment]:
-    """Verify files that follow one another from the chain's first segment on.
+def verify_segments(paths: list[Path], chain_id: str, previous_chain_hash: bytes = GENESIS_CHAIN_HASH) -> list[Segment]:
+    """Verify files that follow one another, from the chain's first segment on unless they continue another.
 
     Raises:
         SegmentRefused: see `read_segment`; also where heights do not follow from file to file.
@@ -218,7 +279,7 @@ def verify_segments(paths: list[Path], chain_id: str) -> list[Segment]:
     segments: list[Segment] = []
     for path in paths:
         before = segments[-1] if segments else None
-        segment = verify_segment(path, chain_id, GENESIS_CHAIN_HASH if before is None else before.chain_hash)
+        segment = verify_segment(path, chain_id, previous_chain_hash if before is None else before.chain_hash)
         if before is not None and segment.header.first_height != before.next_height:
             raise SegmentRefused(
                 f"segment: starts at {segment.header.first_height}; {before.next_height} should follow"
@@ -227,23 +288,33 @@ def verify_segments(paths: list[Path], chain_id: str) -> list[Segment]:
     return segments
 
 
-def append_from(store: Store, writer: SegmentWriter, last_height: int) -> int:
-    """Append the store's heights from the writer's next one to `last_height` and flush; return how many.
+def append_from(source: BlockSource, writer: Appender, last_height: int, most_bytes: int | None = None) -> int:
+    """Append heights from the writer's next one to `last_height` and flush; return how many.
+
+    `most_bytes`: stop after the block with which so many are reached.
 
     Raises:
-        Fault: the store does not hold one of them, or the disk refuses.
+        Fault: the source does not hold one of them, or the disk refuses.
     """
-    appended = 0
-    while writer.next_height <= last_height:
-        height = writer.next_height
-        block = store.block(height)
-        if block is None:
-            raise Fault(f"segment: the store does not hold block {height}")
-        row = SegmentRow(height, block.time_ms, block.app_hash, block.block, block.results, store.archive_row(height))
+    appended = size_bytes = 0
+    while writer.next_height <= last_height and (most_bytes is None or size_bytes < most_bytes):
+        row = row_of(source, writer.next_height)
+        if row is None:
+            raise Fault(f"segment: the store does not hold block {writer.next_height}")
         writer.append(row)
         appended += 1
+        size_bytes += len(row.block) + len(row.results)
     writer.flush()
     return appended
+
+
+def row_of(source: BlockSource, height: int) -> SegmentRow | None:
+    """Return a height as segments hold it, None where the source does not hold its block."""
+    block = source.block(height)
+    if block is None:
+        return None
+    archive = source.archive_row(height)
+    return SegmentRow(height, block.time_ms, block.app_hash, block.block, block.results, archive)
 
 
 def _check_header(header: SegmentHeader, chain_id: str, previous_chain_hash: bytes) -> None:

@@ -4,6 +4,7 @@ The file is a magic line, a manifest and chunks, each with its length in 4 bytes
 holds the hash of every chunk, so a reader refuses damage before it decodes. Records stand in key order, ids by height
 and then ascending: the same state gives the same bytes. What the manifest claims is not believed: the tree is rebuilt
 and its root compared with an app hash that the reader trusts, and ids are compared with the replay digests in it.
+Evidence may follow as a last frame: signed blocks, opaque here, by which `consensus` comes to trust that app hash.
 """
 
 import os
@@ -17,11 +18,13 @@ from feiqian.core.encoding import MAX_KEY_BYTES, MAX_RECORD_BYTES, Codec, Hash32
 from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.core.hashing import Domain
 from feiqian.state import rows
+from feiqian.state.archive import ArchiveRow
 from feiqian.state.errors import OutsideWindow, SnapshotRefused
-from feiqian.state.files import sync_directory
+from feiqian.state.files import open_private, sync_directory
 from feiqian.state.layered import Layered
 from feiqian.state.replay import MAX_REPLAY_WINDOW_MS, REPLAY_DIGESTS, replay_digest
 from feiqian.state.rows import Chain, UsedIds
+from feiqian.state.segments import MAX_PAYLOAD_BYTES, SegmentRow
 from feiqian.state.staging import HeightWrites, Staged, stage_first
 from feiqian.state.store import MAP_BYTES, RESERVE_BYTES, Store
 from feiqian.state.tables import Changes
@@ -31,6 +34,7 @@ MAGIC = b"feiqian snapshot 1\n"
 CHUNK_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 8 << 20
 MAX_MANIFEST_BYTES = 16 << 20
+MAX_EVIDENCE_BYTES = MAX_PAYLOAD_BYTES + (4 << 20)
 _LENGTH_BYTES = 4
 _CHUNK = Domain("feiqian/snapshot-chunk/v1")
 
@@ -58,17 +62,37 @@ class Ids(Record):
     ids: Annotated[tuple[Hash32, ...], Meta(min_length=1)]
 
 
+class Evidence(Record):
+    """Signed blocks by which a stranger checks a snapshot.
+
+    `own` is that of its height, None before the chain's first block. `following` is the one after it, whose header
+    carries its app hash. `before_window` is an earlier one, so old that no id used up by then counts any more when
+    `following` runs; None where no block is so old, so that the ids of every block must be there.
+    """
+
+    own: ArchiveRow | None
+    following: SegmentRow
+    before_window: ArchiveRow | None
+
+    @property
+    def replay_from(self) -> int:
+        """The first height whose ids may still count."""
+        return 0 if self.before_window is None else self.before_window.height + 1
+
+
 class Snapshot(NamedTuple):
     """A snapshot whose records give the trusted root and whose ids fit the digests among them."""
 
     manifest: Manifest
     staged: Staged
     used_ids: UsedIds
+    evidence: Evidence | None
 
 
 _MANIFEST: Codec[Manifest] = Codec(Manifest, "snapshot manifest")
 _RECORDS: Codec[tuple[tuple[bytes, bytes], ...]] = Codec(tuple[tuple[bytes, bytes], ...], "snapshot records")
 _IDS: Codec[tuple[Ids, ...]] = Codec(tuple[Ids, ...], "snapshot ids")
+_EVIDENCE: Codec[Evidence] = Codec(Evidence, "snapshot evidence")
 
 
 def replay_from_height(store: Store, height: int) -> int:
@@ -92,13 +116,14 @@ def replay_from_height(store: Store, height: int) -> int:
         return first
 
 
-def export(store: Store, height: int, path: str | Path) -> Manifest:
+def export(store: Store, height: int, path: str | Path, evidence: Evidence | None = None) -> Manifest:
     """Write the state after `height` into a new file, put it on disk and return its manifest.
 
     The read transaction lasts as long as the export does; the store may be written meanwhile.
 
     Raises:
         OutsideWindow: that height is pruned or not committed yet.
+        SnapshotRefused: ids that the evidence asks for are no longer held.
         Fault: the file exists already or the disk refuses.
     """
     path = Path(path)
@@ -108,12 +133,17 @@ def export(store: Store, height: int, path: str | Path) -> Manifest:
             if path.exists():
                 raise Fault("snapshot: the file exists already; name another")
             manifest = _manifest_of(store, view, height)
-            with part.open("wb") as file:
+            if evidence is not None:
+                _check_ids_held(view, height, evidence.replay_from)
+            part.unlink(missing_ok=True)
+            with open_private(part) as file:
                 file.write(MAGIC + _framed(encode(manifest)))
                 for chunk in _record_chunks(view, height):
                     file.write(_framed(chunk))
                 for chunk in _id_chunks(view, height):
                     file.write(_framed(chunk))
+                if evidence is not None:
+                    file.write(_framed(encode(evidence)))
                 file.flush()
                 os.fsync(file.fileno())
         part.replace(path)
@@ -141,16 +171,58 @@ def read(path: str | Path, trusted_app_hash: bytes, replay_from: int) -> Snapsho
                 raise SnapshotRefused("snapshot: it is not of the app hash that is trusted")
             records = _read_records(file, manifest)
             used_ids = _read_ids(file, manifest)
-            if file.read(1):
-                raise SnapshotRefused("snapshot: bytes follow its last chunk")
+            evidence = _read_evidence(file)
     except OSError as error:
-        raise SnapshotRefused(f"snapshot: cannot be read: {os.strerror(error.errno or 0)}") from error
+        raise _unreadable(error) from error
     writes = HeightWrites(manifest.height, manifest.time_ms, b"", (), records, (), None)
     staged = stage_first(writes, frozenset(manifest.plain_tables))
     if staged.app_hash != trusted_app_hash:
         raise SnapshotRefused("snapshot: its records do not give the app hash that is trusted")
     _check_ids(records, used_ids, manifest.height, replay_from)
-    return Snapshot(manifest, staged, used_ids)
+    return Snapshot(manifest, staged, used_ids, evidence)
+
+
+def read_evidence(path: str | Path) -> tuple[Manifest, Evidence | None]:
+    """Return what a snapshot claims to be and the evidence for it, neither checked; None where it holds no evidence.
+
+    Raises:
+        SnapshotRefused: cut short, or neither is of its form.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            manifest = _read_manifest(file)
+            for _ in (*manifest.record_chunks, *manifest.id_chunks):
+                _read_framed(file, MAX_CHUNK_BYTES, "a chunk")
+            return manifest, _read_evidence(file)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Return what a snapshot claims to be.
+
+    Raises:
+        SnapshotRefused: its start is not of a snapshot's form.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return _read_manifest(file)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def read_claims(path: str | Path) -> tuple[Manifest, Changes]:
+    """Return a snapshot's manifest and records without rebuilding the tree: for a file that was checked before.
+
+    Raises:
+        SnapshotRefused: damaged or not canonical.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            manifest = _read_manifest(file)
+            return manifest, _read_records(file, manifest)
+    except OSError as error:
+        raise _unreadable(error) from error
 
 
 def import_(
@@ -168,7 +240,19 @@ def import_(
         SnapshotRefused: see `read`.
         Fault: there is a ledger in `into` already, or the disk refuses.
     """
-    manifest, staged, used_ids = read(path, trusted_app_hash, replay_from)
+    snapshot = read(path, trusted_app_hash, replay_from)
+    return make_store(snapshot, into, map_bytes=map_bytes, reserve_bytes=reserve_bytes)
+
+
+def make_store(
+    snapshot: Snapshot, into: str | Path, *, map_bytes: int = MAP_BYTES, reserve_bytes: int = RESERVE_BYTES
+) -> Store:
+    """Make a store of a snapshot that was read and checked.
+
+    Raises:
+        Fault: there is a ledger in `into` already, or the disk refuses.
+    """
+    manifest, staged, used_ids, _ = snapshot
     chain = Chain(rows.FORMAT, manifest.chain_id, manifest.initial_height, manifest.plain_tables)
     return Store.create_from(into, chain, staged, used_ids, map_bytes=map_bytes, reserve_bytes=reserve_bytes)
 
@@ -220,6 +304,17 @@ def _id_chunks(view: View, height: int) -> Iterator[bytes]:
             chunk, size_bytes = [], 0
     if chunk:
         yield encode(chunk)
+
+
+def _check_ids_held(view: View, height: int, replay_from: int) -> None:
+    for key, record in Layered(view, view.undone(height)).scan(REPLAY_DIGESTS.prefix):
+        block_height = rows.height_of(key[len(REPLAY_DIGESTS.prefix) :])
+        digest = REPLAY_DIGESTS.codec.decode_trusted(record).digest
+        if block_height >= replay_from and replay_digest(view.used_ids(block_height)) != digest:
+            raise SnapshotRefused(
+                f"snapshot: the ids that block {block_height} used up are needed for {height} and no longer held; "
+                "take a later height"
+            )
 
 
 def _framed(data: bytes) -> bytes:
@@ -277,6 +372,17 @@ def _read_ids(file: IO[bytes], manifest: Manifest) -> UsedIds:
     return used_ids
 
 
+def _read_evidence(file: IO[bytes]) -> Evidence | None:
+    start = file.read(1)
+    if not start:
+        return None
+    file.seek(-1, os.SEEK_CUR)
+    evidence = _decode(_EVIDENCE, _read_framed(file, MAX_EVIDENCE_BYTES, "what follows its last chunk"))
+    if file.read(1):
+        raise SnapshotRefused("snapshot: bytes follow its evidence")
+    return evidence
+
+
 def _check_ids(records: Changes, used_ids: UsedIds, height: int, replay_from: int) -> None:
     """Compare ids with the digests in the tree: each block of the window must have its own, and no block others."""
     digests: dict[int, bytes] = {}
@@ -290,6 +396,10 @@ def _check_ids(records: Changes, used_ids: UsedIds, height: int, replay_from: in
     for block_height, digest in digests.items():
         if block_height >= replay_from and block_height not in used_ids and digest != replay_digest(()):
             raise SnapshotRefused(f"snapshot: the ids of block {block_height} are missing")
+
+
+def _unreadable(error: OSError) -> SnapshotRefused:
+    return SnapshotRefused(f"snapshot: cannot be read: {os.strerror(error.errno or 0)}")
 
 
 def _decode(codec: Codec[T], data: bytes) -> T:

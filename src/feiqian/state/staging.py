@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from feiqian.core.encoding import MAX_KEY_BYTES, MAX_RECORD_BYTES, encode
@@ -12,6 +13,7 @@ from feiqian.state.archive import ArchiveRow
 from feiqian.state.rows import FormerRow, HeightRow
 from feiqian.state.tables import Changes
 from feiqian.state.tree import TreeUpdate
+from feiqian.state.upper import UpperRows
 
 _PAGE_BYTES = 4096
 _STATE_KEY = Domain("feiqian/state-key/v1")
@@ -92,10 +94,6 @@ class CommittedView(Protocol):
         """Return a tree row."""
         ...
 
-    def nodes(self, node_keys: list[bytes], /) -> list[bytes | None]:
-        """Return tree rows in the order asked for."""
-        ...
-
 
 def tree_leaf(key: bytes, record: bytes, *, is_plain: bool) -> tuple[bytes, bytes]:
     """Return what stands in the tree for a record: itself in a plain table, else digests of its key and bytes."""
@@ -119,6 +117,7 @@ def stage_height(
     parent_root: bytes,
     below: tuple[Layer, ...],
     plain_tables: frozenset[bytes],
+    upper: UpperRows,
 ) -> Staged:
     """Work out all rows of a height; `below` are uncommitted heights between `view` and it, the newest first.
 
@@ -127,10 +126,11 @@ def stage_height(
     """
     _check(writes)
     former, changed = _former_rows(view, writes.changes, below)
-    nodes = _LayeredNodes(view, below)
     leaves = _leaves(changed, plain_tables)
     if changed or parent_root_key is None:
-        update = tree.update(nodes, parent_root_key, writes.height, leaves)
+        tree_rows = _TreeRows(view, below, upper.of_tree(parent_root_key, parent_root))
+        update = tree.update(tree_rows, parent_root_key, writes.height, leaves)
+        upper.follow(update)
     else:
         update = TreeUpdate(parent_root, {}, [], parent_root_key)
     layer = Layer(writes.height, changed, update.nodes, update.root_key, update.root, writes.time_ms)
@@ -150,7 +150,7 @@ def stage_first(writes: HeightWrites, plain_tables: frozenset[str]) -> Staged:
         Fault: a key or record is empty or over its limit.
     """
     names = frozenset(name.encode() for name in plain_tables)
-    return stage_height(_Nothing(), writes, None, tree.EMPTY_ROOT, (), names)
+    return stage_height(_Nothing(), writes, None, tree.EMPTY_ROOT, (), names, UpperRows())
 
 
 class _Nothing:
@@ -164,9 +164,6 @@ class _Nothing:
 
     def node(self, node_key: bytes, /) -> bytes | None:
         return None
-
-    def nodes(self, node_keys: list[bytes], /) -> list[bytes | None]:
-        return [None] * len(node_keys)
 
 
 def _check(writes: HeightWrites) -> None:
@@ -268,32 +265,29 @@ def _most_added(scattered: int, lists: tuple[Pairs, ...]) -> int:
 
     A row among others may copy its page and split it; rows side by side fill pages by a half at least.
     """
-    row_bytes = sum(len(key) + len(data) + 16 for pairs in lists for key, data in pairs)
+    row_bytes = sum(16 * len(pairs) + sum(map(len, chain.from_iterable(pairs))) for pairs in lists)
     return (scattered + 256) * 2 * _PAGE_BYTES + 3 * row_bytes
 
 
-class _LayeredNodes:
-    """Tree rows of committed state and of the uncommitted heights above it."""
+class _TreeRows:
+    """Tree rows of committed state and of the uncommitted heights above it; `upper` are known without reading."""
 
-    __slots__ = ("layers", "view")
+    __slots__ = ("layers", "upper", "view")
 
-    def __init__(self, view: CommittedView, layers: tuple[Layer, ...]) -> None:
+    def __init__(self, view: CommittedView, layers: tuple[Layer, ...], upper: dict[bytes, bytes]) -> None:
         self.view = view
         self.layers = layers
+        self.upper = upper
 
     def node(self, node_key: bytes, /) -> bytes | None:
+        data = self.upper.get(node_key)
+        if data is not None:
+            return data
         for layer in self.layers:
             data = layer.nodes.get(node_key)
             if data is not None:
                 return data
         return self.view.node(node_key)
-
-    def nodes(self, node_keys: list[bytes], /) -> list[bytes | None]:
-        if not self.layers:
-            return self.view.nodes(node_keys)
-        first_staged = rows.height_bytes(self.layers[-1].height)
-        committed = iter(self.view.nodes([key for key in node_keys if key < first_staged]))
-        return [next(committed) if key < first_staged else self.node(key) for key in node_keys]
 
 
 def layers_above(base: Staged | None, committed_height: int) -> tuple[Layer, ...]:

@@ -5,7 +5,7 @@ Layout and the measurements behind it: `docs/decisions/0003-store-layout.md`.
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
@@ -21,6 +21,7 @@ from feiqian.state.replay import MAX_REPLAY_WINDOW_MS
 from feiqian.state.rows import Chain, Head, UsedIds
 from feiqian.state.staging import HeightWrites, Staged, layers_above, stage_first, stage_height
 from feiqian.state.tables import Changes
+from feiqian.state.upper import UpperRows
 from feiqian.state.view import Databases, View
 
 __all__ = ["HeightWrites", "Staged", "Store", "StoredBlock", "View"]
@@ -46,7 +47,8 @@ class StoredBlock(NamedTuple):
 class Store:
     """The latest committed state, past heights within the window, blocks, results and archive of one chain.
 
-    Reading is safe from any thread; `commit`, `prune`, `prune_blocks` and `put_archive` take turns among themselves.
+    Reading is safe from any thread, `stage` is for one; `commit`, `prune`, `prune_blocks` and `put_archive` take turns
+    among themselves.
     After a Fault in one of these the store writes nothing more until it is opened again.
     """
 
@@ -76,6 +78,7 @@ class Store:
         self._state = self._databases.state
         self._chain: Chain | None = None
         self._plain_tables: frozenset[bytes] = frozenset()
+        self._upper = UpperRows()
 
     @classmethod
     def create(
@@ -209,6 +212,11 @@ class Store:
         """Return the size of the database file."""
         return (self.path / "data.mdb").stat().st_size
 
+    def free_disk_bytes(self) -> int:
+        """Return what is free for this process where the database lies."""
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
+
     def clear_stale_readers(self) -> int:
         """Free the reader slots of processes that died; return how many."""
         return self._environment.reader_check()
@@ -332,6 +340,11 @@ class Store:
         with self.view() as view:
             return view.archive_row(height)
 
+    def archive_row_below(self, height: int) -> ArchiveRow | None:
+        """Return the last archive row of those below a height, or None."""
+        with self.view() as view:
+            return view.archive_row_below(height)
+
     def archived_heights(self) -> tuple[int, int] | None:
         """Return the first and the last height whose archive row is held, None where there is none."""
         with self.view() as view:
@@ -364,10 +377,12 @@ class Store:
                 raise Fault(f"store: height {writes.height} cannot follow {parent.height}")
             if writes.time_ms < parent.time_ms:
                 raise Fault(f"store: time of block {writes.height} lies before that of the block before it")
-            return stage_height(view, writes, parent.root_key, parent.app_hash, layers, self._plain_tables)
+            return stage_height(view, writes, parent.root_key, parent.app_hash, layers, self._plain_tables, self._upper)
 
-    def commit(self, staged: Staged) -> None:
+    def commit(self, staged: Staged, written: Callable[[], None] = lambda: None) -> None:
         """Write a staged height in one transaction; returns when it is on disk.
+
+        `written` is called when all rows are handed to the database, which then writes and syncs them in one call.
 
         Raises:
             Fault: it does not follow the committed height, the byte budget is used up, or the disk refuses.
@@ -380,6 +395,7 @@ class Store:
             if parent != (head.height, head.app_hash, head.root_key):
                 raise Fault(f"store: staged height {layer.height} does not follow committed height {head.height}")
             writing.put_height(transaction, self._databases, staged, head)
+            written()
 
     def prune(self, keep_from_height: int, limit: int) -> int:
         """Give up proofs and past records of heights below `keep_from_height`; delete about `limit` rows for it.
@@ -400,9 +416,11 @@ class Store:
             return writing.prune(transaction, self._databases, keep_from_height, limit, self._plain_tables)
 
     def prune_blocks(self, keep_from_height: int, limit: int) -> int:
-        """Give up blocks, results and archive rows below a height; delete those of at most `limit` heights.
+        """Give up blocks and results below a height; delete those of at most `limit` heights.
 
-        Blocks that may still hold replay ids stay. Whoever calls has put what it wants kept into segment files.
+        Blocks that may still hold replay ids stay. Whoever calls has put what it wants kept into segment files. Archive
+        rows go once no state that is held needs them; those at which validators change stay, since every later trail
+        leads over them.
         Returns the number of heights deleted: call again until it is 0.
 
         Raises:
@@ -439,8 +457,7 @@ class Store:
         return rows.HEAD.decode_trusted(transaction.get(rows.HEAD_KEY, db=self._databases.meta))
 
     def _check_budget(self, size_bytes: int) -> None:
-        disk = os.statvfs(self.path)
-        free_bytes = disk.f_bavail * disk.f_frsize
+        free_bytes = self.free_disk_bytes()
         if free_bytes - size_bytes < self._reserve_bytes:
             self._is_broken = True
             raise Fault(

@@ -53,9 +53,9 @@ class NodeReader(Protocol):
         """Return the row under `node_key`, or None."""
         ...
 
-    def nodes(self, node_keys: list[bytes], /) -> list[bytes | None]:
-        """Return the rows under `node_keys`, in their order: one call a level, so one C call into the database."""
-        ...
+
+Outcome = tuple[bytes | None, Subtree]
+"""What became of a row: its new hash, or None and the subtree that stands in the row above in its place."""
 
 
 class TreeUpdate(NamedTuple):
@@ -174,23 +174,8 @@ class MemoryTree:
         return Existence(key, self._leaves[key], tuple(reversed(steps)))
 
 
-class _Visit:
-    """One row that the batch reaches: the changes that end in it and what became of the rows below it."""
-
-    __slots__ = ("below", "here", "link", "parent", "path", "row", "row_key")
-
-    def __init__(self, path: bytes, parent: "_Visit | None", link: int, row_key: bytes, here: Sequence[int]) -> None:
-        self.path = path
-        self.parent = parent
-        self.link = link
-        self.row_key = row_key
-        self.row = b""
-        self.here = here
-        self.below: list[tuple[int, bytes | None, Subtree]] = []
-
-
 class _Batch:
-    """The changes of one height on their way through the tree: down to their rows level by level, and up again."""
+    """The changes of one height on their way through the tree: down to their rows, and up again."""
 
     __slots__ = ("hashes", "height", "hexes", "keys", "nodes", "reader", "stale")
 
@@ -211,14 +196,10 @@ class _Batch:
     def run(self, root_key: bytes | None) -> TreeUpdate:
         if root_key is None:
             return self._finish(self._merge(None, 0, len(self.keys), 0))
-        levels = self._descend(root_key)
-        top = levels[0][0]
-        for level in reversed(levels):
-            for visit in level:
-                self._ascend(visit)
-        if not self.stale:
-            return TreeUpdate(root_of_row(top.row), {}, [], root_key)
-        _, root, subtree = top.below[-1]
+        outcome = self._visit(root_key, b"", range(len(self.keys)))
+        if outcome is None:
+            return TreeUpdate(root_of_row(self._row(root_key)), {}, [], root_key)
+        root, subtree = outcome
         return self._finish(subtree) if root is None else self._answer(root)
 
     def _finish(self, subtree: Subtree) -> TreeUpdate:
@@ -228,29 +209,55 @@ class _Batch:
         return self._answer(hash_of(subtree))
 
     def _answer(self, root: bytes) -> TreeUpdate:
-        return TreeUpdate(root, dict(sorted(self.nodes.items())), self.stale, self.height)
+        nodes = self.nodes
+        return TreeUpdate(root, {node_key: nodes[node_key] for node_key in sorted(nodes)}, self.stale, self.height)
 
-    # Down: which rows are touched, and by which changes
+    def _row(self, row_key: bytes) -> bytes:
+        row = self.reader.node(row_key)
+        if row is None:
+            raise _missing(row_key)
+        return row
 
-    def _descend(self, root_key: bytes) -> list[list[_Visit]]:
-        level = [_Visit(b"", None, 0, root_key, range(len(self.keys)))]
-        levels = []
-        while level:
-            rows = self.reader.nodes([visit.row_key for visit in level])
-            below: list[_Visit] = []
-            for visit, row in zip(level, rows, strict=True):
-                if row is None:
-                    raise _missing(visit.row_key)
-                visit.row = row
-                if row[2] and visit.here:
-                    self._split(visit, below)
-            levels.append(level)
-            level = below
-        return levels
+    def _visit(self, row_key: bytes, path: bytes, here: Sequence[int]) -> Outcome | None:
+        """Make changes in a row and those below it; return what it has become, None where nothing is new.
 
-    def _split(self, visit: _Visit, below: list[_Visit]) -> None:
-        """Send the changes under a link on to its row; those that end here stay in `visit.here`."""
-        row, path, hexes, here = visit.row, visit.path, self.hexes, visit.here
+        A row is patched where its shape stays, edited where leaves come and go in it, else built anew.
+        """
+        row = self._row(row_key)
+        node_key = self.height + path
+        self.nodes[node_key] = b""  # its place is before the rows below, so that there is little left to sort
+        below: list[tuple[int, bytes | None, Subtree]] = []
+        if row[2] and here:
+            here = self._visit_below(row, path, here, below)
+        done = patch(row, here, self.keys, self.hashes, below, self.height)
+        if done is None:
+            done = edit(row, here, self.keys, self.hashes, below, self.height, DIGIT_BITS * len(path))
+        if done is UNCHANGED:
+            del self.nodes[node_key]
+            return None
+        outcome: Outcome
+        if done is not None:
+            self.nodes[node_key] = done[0]
+            outcome = done[1], None
+        else:
+            before = decode(row, {link: Link(hash_, self.height) if hash_ else other for link, hash_, other in below})
+            subtree = self._rebuild(before, path, here)
+            del self.nodes[node_key]
+            if type(subtree) is not list and subtree == before:
+                return None
+            if not path or is_small(subtree):
+                outcome = None, subtree
+            else:
+                self._emit(subtree, path)
+                outcome = hash_of(subtree), None
+        self.stale.append(row_key)
+        return outcome
+
+    def _visit_below(
+        self, row: bytes, path: bytes, here: Sequence[int], below: list[tuple[int, bytes | None, Subtree]]
+    ) -> Sequence[int]:
+        """Send the changes under a link on to its row; return those that end in this row."""
+        hexes = self.hexes
         digits, heights = links_of(row)
         depth = len(path)
         place, end = here[0], here[-1] + 1
@@ -270,39 +277,14 @@ class _Batch:
                     place += 1
             child = hexes[first][: depth + 1]
             where = heights + 8 * link
-            below.append(_Visit(child, visit, link, row[where : where + 8] + child, range(first, place)))
-        visit.here = stay
+            outcome = self._visit(row[where : where + 8] + child, child, range(first, place))
+            if outcome is not None:
+                below.append((link, *outcome))
+        return stay
 
-    # Up: a row is patched where its shape stays, edited where leaves come and go in it, else built anew
-
-    def _ascend(self, visit: _Visit) -> None:
-        """Write a row's new version, if it has one, and tell the row above; the topmost tells itself."""
-        row, here, below = visit.row, visit.here, visit.below
-        done = patch(row, here, self.keys, self.hashes, below, self.height)
-        if done is None:
-            done = edit(row, here, self.keys, self.hashes, below, self.height, DIGIT_BITS * len(visit.path))
-        if done is UNCHANGED:
-            return
-        parent = visit.parent
-        if done is not None:
-            self.nodes[self.height + visit.path] = done[0]
-            outcome = (visit.link, done[1], None)
-        else:
-            before = decode(row, {link: Link(hash_, self.height) if hash_ else other for link, hash_, other in below})
-            subtree = self._rebuild(before, visit)
-            if type(subtree) is not list and subtree == before:
-                return
-            if parent is None or is_small(subtree):
-                outcome = (visit.link, None, subtree)
-            else:
-                self._emit(subtree, visit.path)
-                outcome = (visit.link, hash_of(subtree), None)
-        self.stale.append(visit.row_key)
-        (visit if parent is None else parent).below.append(outcome)
-
-    def _rebuild(self, subtree: Subtree, visit: _Visit) -> Subtree:
-        for first, last in _runs(visit.here):
-            subtree = self._merge(subtree, first, last, DIGIT_BITS * len(visit.path))
+    def _rebuild(self, subtree: Subtree, path: bytes, here: Sequence[int]) -> Subtree:
+        for first, last in _runs(here):
+            subtree = self._merge(subtree, first, last, DIGIT_BITS * len(path))
         return _settle(subtree)
 
     def _merge(self, subtree: Subtree, first: int, last: int, depth: int) -> Subtree:

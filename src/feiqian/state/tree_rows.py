@@ -97,7 +97,7 @@ def patch(
     at_links = at_slots + leaves
     at_keys = at_links + 10 * links
     new = memoryview(bytearray(row))  # of all ways to put 32 bytes into place, assigning to its slices is the fastest
-    dirty: set[int] = set()
+    dirty: list[int] = []
     for change in here:
         hash_ = hashes[change]
         found = row.find(keys[change], at_keys)
@@ -111,7 +111,7 @@ def patch(
         where = _SLOTS[slot]
         if row[where] != hash_:
             new[where] = hash_
-            dirty.add(slot >> 1)
+            dirty.append(slot >> 1)
     for link, hash_, _ in below:
         if hash_ is None:
             return None
@@ -119,26 +119,27 @@ def patch(
         new[_SLOTS[slot]] = hash_
         where = at_links + 2 * links + _HEIGHT_BYTES * link
         new[where : where + _HEIGHT_BYTES] = height
-        dirty.add(slot >> 1)
+        dirty.append(slot >> 1)
     if not dirty:
         return UNCHANGED
-    root = _rehash(row[at_ups:at_slots], new, dirty)
+    root = _rehash(row, at_ups, new, dirty)
     return bytes(new), root
 
 
-def _rehash(ups: bytes, row: memoryview, dirty: set[int]) -> bytes:
+def _rehash(row: bytes, at_ups: int, new: memoryview, dirty: list[int]) -> bytes:
     """Compute the dirty pairs' hashes, deepest first, into the pairs above; return the hash of the topmost."""
     sha256 = _sha256
-    if len(dirty) == 1:
-        pair = dirty.pop()
+    if len(dirty) == 1:  # most rows of a large tree
+        pair = dirty[0]
         while pair:
-            slot = ups[pair]
-            row[_SLOTS[slot]] = sha256(INNER_PREFIX + row[_PAIRS[pair]]).digest()
+            slot = row[at_ups + pair]
+            new[_SLOTS[slot]] = sha256(INNER_PREFIX + new[_PAIRS[pair]]).digest()
             pair = slot >> 1
     else:
-        for pair in _deepest_first(ups, dirty)[:-1]:
-            row[_SLOTS[ups[pair]]] = sha256(INNER_PREFIX + row[_PAIRS[pair]]).digest()
-    return sha256(INNER_PREFIX + row[_PAIRS[0]]).digest()
+        ups = row[at_ups : at_ups + row[0]]
+        for pair in _deepest_first(ups, set(dirty))[:-1]:
+            new[_SLOTS[ups[pair]]] = sha256(INNER_PREFIX + new[_PAIRS[pair]]).digest()
+    return sha256(INNER_PREFIX + new[_PAIRS[0]]).digest()
 
 
 def _deepest_first(ups: bytes | bytearray, dirty: set[int]) -> list[int]:

@@ -91,11 +91,6 @@ class View:
         """Return a tree row."""
         return self._transaction.get(node_key, db=self._databases.nodes)
 
-    def nodes(self, node_keys: list[bytes], /) -> list[bytes | None]:
-        """Return tree rows in the order asked for."""
-        found = dict(self._transaction.cursor(db=self._databases.nodes).getmulti(node_keys))
-        return [found.get(key) for key in node_keys]
-
     def height_row(self, height: int) -> HeightRow | None:
         """Return what is kept of a height itself."""
         if height < 0:
@@ -191,6 +186,12 @@ class View:
         """Return the archive row of a height, or None."""
         data = self._transaction.get(height_bytes(height), db=self._databases.archive)
         return None if data is None else ARCHIVE_ROW.decode_trusted(data)
+
+    def archive_row_below(self, height: int) -> ArchiveRow | None:
+        """Return the last archive row of those below a height, or None."""
+        cursor = self._transaction.cursor(db=self._databases.archive)
+        is_row = cursor.prev() if cursor.set_range(height_bytes(height)) else cursor.last()
+        return ARCHIVE_ROW.decode_trusted(cursor.value()) if is_row else None
 
     def archived_heights(self) -> tuple[int, int] | None:
         """Return the first and the last height whose archive row is held."""

@@ -5,7 +5,7 @@ from typing import Any
 from feiqian.core.encoding import encode
 from feiqian.core.errors import Fault
 from feiqian.state import rows
-from feiqian.state.archive import ArchiveRow
+from feiqian.state.archive import ARCHIVE_ROW, ArchiveRow
 from feiqian.state.replay import MAX_REPLAY_WINDOW_MS
 from feiqian.state.rows import Head, UsedIds, height_bytes
 from feiqian.state.staging import Staged, is_plain_key, leaf_key_hash
@@ -157,7 +157,11 @@ def _forget(transaction: Any, databases: Databases, key: bytes, height: bytes, p
 
 
 def prune_blocks(transaction: Any, databases: Databases, head: Head, keep_from_height: int, limit: int) -> int:
-    """Delete blocks of the lowest heights and write the new head; return how many went."""
+    """Delete blocks of the lowest heights and write the new head; return how many went.
+
+    What is not a block goes later: a height's own row and its archive row are needed as long as a state can be proved
+    by them, and those of the height below the first block begin what follows it.
+    """
     height = head.first_block
     cursor = transaction.cursor(db=databases.pieces)
     while height < keep_from_height and height - head.first_block < limit:
@@ -169,14 +173,45 @@ def prune_blocks(transaction: Any, databases: Databases, head: Head, keep_from_h
             break
         while cursor.set_range(key) and cursor.key().startswith(key):
             cursor.delete()
-        transaction.delete(key, db=databases.archive)
-        if height < head.first_provable:
-            transaction.delete(key, db=databases.heights)
         height += 1
     _drop_id_buckets(transaction, databases, height)
+    below = height_bytes(max(0, min(height, head.first_provable) - 1))
+    _prune_heights(transaction, databases, below, 2 * limit)
+    _prune_archive(transaction, databases, below, 2 * limit)
     new_head = with_bounds(head, first_block=height)
     put_head(transaction, databases, new_head)
     return height - head.first_block
+
+
+def _prune_heights(transaction: Any, databases: Databases, below: bytes, limit: int) -> None:
+    cursor = transaction.cursor(db=databases.heights)
+    for _ in range(limit):
+        if not cursor.first() or cursor.key() >= below:
+            return
+        cursor.delete()
+
+
+def _prune_archive(transaction: Any, databases: Databases, below: bytes, limit: int) -> None:
+    """Delete archive rows but those on both sides of a change of validators: every later trail leads over them."""
+    cursor = transaction.cursor(db=databases.archive)
+    is_row = cursor.set_range(transaction.get(rows.ARCHIVE_FROM_KEY, db=databases.meta) or b"")
+    before = None
+    if is_row and cursor.prev():
+        before = ARCHIVE_ROW.decode_trusted(cursor.value()).validators
+        is_row = cursor.next()
+    elif is_row:
+        is_row = cursor.first()
+    for _ in range(limit):
+        if not is_row or cursor.key() >= below:
+            break
+        key, validators = bytes(cursor.key()), ARCHIVE_ROW.decode_trusted(cursor.value()).validators
+        is_row = cursor.next()
+        after = ARCHIVE_ROW.decode_trusted(cursor.value()).validators if is_row else validators
+        if validators == after and before in (None, validators):
+            transaction.delete(key, db=databases.archive)
+            is_row = cursor.set_range(key)
+        before = validators
+        transaction.put(rows.ARCHIVE_FROM_KEY, key + b"\x00", db=databases.meta)
 
 
 def _drop_id_buckets(transaction: Any, databases: Databases, first_block: int) -> None:

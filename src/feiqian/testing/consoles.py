@@ -112,11 +112,21 @@ def check(command: str, expected: list[str], printed: list[str]) -> None:
         assert matches(want, got), f"{command}: the page says {want!r}, it printed {got!r}"
 
 
+def start_ledger(shell: Shell, step: tuple[str, list[str]]) -> str:
+    """Type the command that starts a ledger; return its address once it serves."""
+    command, said = step
+    # What it says while it starts is its log; the address comes on standard output.
+    shell.type(f"{command} 2>/dev/null")
+    address = next(shell.lines())
+    assert matches(said[0].replace("8270", "…"), address), f"{command} printed {address!r}"
+    return address.split()[-1]
+
+
 def play_page(page: Path, directory: Path, *, after_stop: int = 0) -> None:
     """Type a page's sessions in a directory that holds the samples.
 
     The first one ends by starting a ledger. The others are typed in a second terminal while it runs, the last
-    `after_stop` of them after Ctrl-C in the first.
+    `after_stop` of them after Ctrl-C in the first, where a ledger is then started again if they say so.
     """
     first, *others = sessions(page.read_text("utf-8"))
     while_running, stopped = others[: len(others) - after_stop], others[len(others) - after_stop :]
@@ -126,19 +136,17 @@ def play_page(page: Path, directory: Path, *, after_stop: int = 0) -> None:
     using = None
     try:
         serving.play(first[:-1])
-        start, said = first[-1]
-        # What it says while it starts is its log; the address comes on standard output.
-        serving.type(f"{start} 2>/dev/null")
-        address = next(serving.lines())
-        assert matches(said[0].replace("8270", "…"), address), f"{start} printed {address!r}"
-        using = Shell(directory, environment | {"FEIQIAN_URL": address.split()[-1]})
+        using = Shell(directory, environment | {"FEIQIAN_URL": start_ledger(serving, first[-1])})
         for steps in while_running:
             using.play(steps)
         if stopped:
             serving.interrupt()
             assert serving.end_of_command() == ([], 0)
-            for steps in stopped:
-                using.play(steps)
+            for step in [step for steps in stopped for step in steps]:
+                if step[0].startswith("feiqian start "):
+                    using.play([(f"export FEIQIAN_URL={start_ledger(serving, step)}", [])])
+                else:
+                    using.play([step])
     finally:
         serving.close()
         if using is not None:

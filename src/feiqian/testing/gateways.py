@@ -15,7 +15,7 @@ import httpx
 from feiqian.core.addresses import to_text
 from feiqian.process.readiness import VARIABLE
 from feiqian.testing.ledgers import ACCOUNTS, SampleLedger, consortium_text, key_of
-from feiqian.testing.processes import ANSWER_S
+from feiqian.testing.processes import ANSWER_S, read_log
 from feiqian.wallet.sign_in import sign_challenge
 
 REGULATOR = "watchful-authority"
@@ -123,6 +123,10 @@ class GatewayProcess:
     def log_text(self) -> str:
         """Return what it has logged."""
         return self.log.read_text("utf-8", "replace")
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Return what it has logged, line by line; fail where a line is not one JSON object."""
+        return read_log(self.log)
 
     def __enter__(self) -> Self:
         return self

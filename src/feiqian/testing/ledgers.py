@@ -10,6 +10,8 @@ from pathlib import Path
 
 from feiqian.consensus.genesis_file import load_genesis
 from feiqian.core.encoding import Record
+from feiqian.core.signatures import SM2, PublicKey
+from feiqian.core.transactions import Signature, decode_signed, encode_signed
 from feiqian.execution.genesis import account_names
 from feiqian.execution.registry import Registry, discover
 from feiqian.modules.assets.messages import Issue, Transfer
@@ -120,6 +122,27 @@ class SampleLedger:
         expires_at_ms = time.time_ns() // 1_000_000 + lifetime_ms
         transaction = build_transaction(CHAIN_ID, self.members[account], messages, expires_at_ms)
         return sign_transaction(transaction, [key_of(name) for name in (signers or [account])])
+
+
+SM2_STRANGERS = (
+    # GB/T 32918.5-2017, A.2: a key of the recommended curve, whose owner signed nothing here.
+    PublicKey(
+        SM2,
+        bytes.fromhex(
+            "09f9df311e5421a150dd7d161e4bc5c672179fad1833fc076bb08ff356f35020"
+            "ccea490ce26775a52dc6ea718cc1aa600aed05fbf35e084a6632f6072da9ad13"
+        ),
+    ),
+    # No point of that curve.
+    PublicKey(SM2, b"\x01" * 64),
+)
+"""Keys under which no signature of a test holds; GmSSL prints on standard error when one is tried."""
+
+
+def forge_sm2(signed: bytes) -> tuple[bytes, ...]:
+    """Return the transaction as strangers would sign it who can only guess."""
+    body = decode_signed(signed).body
+    return tuple(encode_signed(body, (Signature(key, b"\x02" * 64),)) for key in SM2_STRANGERS)
 
 
 def make_ledger(directory: Path, text: str | None = None) -> SampleLedger:

@@ -5,13 +5,13 @@ Only for benchmarks: the transactions are taken as verified, since the populatio
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from feiqian.core.encoding import encode
 from feiqian.core.errors import Fault
 from feiqian.core.transactions import TRANSACTION_VERSION, Transaction
-from feiqian.core.wire import Committed
+from feiqian.core.wire import Committed, Drop
 from feiqian.execution.admission import check_form
 from feiqian.execution.blocks import RESULT, RESULTS_CODEC
 from feiqian.execution.registry import Registry
@@ -96,6 +96,7 @@ def populate(ledger: SampleLedger, population: Population, told: Progress) -> No
         block_interval_ms=1,
         clock_ms=clock_ms,
         committed=_check_done,
+        dropped=_refuse_dropped,
     )
     engine.start()
     supply = ledger.issue("treasury", population.count * FUNDS_MINOR)
@@ -111,6 +112,10 @@ def _check_done(block: Committed) -> None:
         result = RESULT.decode_trusted(entry.result)
         if result.number:
             raise Fault(f"populating failed: {result.codespace} {result.number}: {result.message}")
+
+
+def _refuse_dropped(drops: Sequence[Drop]) -> None:
+    raise Fault(f"populating failed: {drops[0].codespace} {drops[0].number}: {drops[0].message}")
 
 
 def _run(

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
+
+import msgspec
 
 from feiqian.core.encoding import encode
 from feiqian.core.wire import (
@@ -89,6 +91,10 @@ class NodeProcess:
         """Return what it has logged."""
         return self.log.read_text("utf-8", "replace")
 
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Return what it has logged, line by line; fail where a line is not one JSON object."""
+        return read_log(self.log)
+
     def __enter__(self) -> Self:
         return self
 
@@ -96,6 +102,12 @@ class NodeProcess:
         if self.process.poll() is None:
             self.kill()
         os.close(self.ready_descriptor)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a log; fail where one is not a JSON object."""
+    whole = path.read_bytes().split(b"\n")[:-1]
+    return [msgspec.json.decode(line, type=dict[str, Any]) for line in whole]
 
 
 class Channel:

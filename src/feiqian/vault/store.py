@@ -1,28 +1,32 @@
-"""Keeps sealed documents in SQL by commitment; erasing leaves a tombstone and nothing of the envelope."""
+"""Keeps sealed documents in SQL by commitment; erasing leaves a tombstone and nothing of the envelope.
 
+What no message on the ledger ever named is deleted without one.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Delete,
     Engine,
     LargeBinary,
     MetaData,
     Table,
     Text,
-    create_engine,
+    Update,
+    delete,
     insert,
     select,
     update,
 )
-from sqlalchemy.event import listens_for
 from sqlalchemy.exc import IntegrityError
 
+from feiqian.index.durable import open_durable
 from feiqian.vault.documents import check_envelope, commitment_of
-
-SQLITE_BUSY_MS = 5_000
 
 METADATA = MetaData()
 
@@ -31,10 +35,12 @@ DOCUMENTS = Table(
     METADATA,
     Column("commitment", LargeBinary(32), primary_key=True),
     Column("envelope", LargeBinary, nullable=True),
+    Column("readers", Text, nullable=True),
     Column("stored_by", Text, nullable=False),
     Column("stored_at_ms", BigInteger, nullable=False),
     Column("erased_at_ms", BigInteger, nullable=True),
 )
+"""`readers`: the member ids that the envelope is sealed for, in order, separated by spaces; erased with it."""
 
 
 class DocumentErased(Exception):
@@ -42,22 +48,30 @@ class DocumentErased(Exception):
 
 
 class StoredDocument(NamedTuple):
-    """One row: `envelope` is None once `erased_at_ms` is set."""
+    """One row: `envelope` and `readers` are None once `erased_at_ms` is set."""
 
     commitment: bytes
     envelope: bytes | None
+    readers: str | None
     stored_by: str
     stored_at_ms: int
     erased_at_ms: int | None
+
+
+class KeptDocument(NamedTuple):
+    """A document that is not erased, without its envelope."""
+
+    commitment: bytes
+    readers: str
+    stored_at_ms: int
 
 
 class VaultStore:
     """One member's vault. Each method is a transaction of its own; safe for use by threads as its engine is."""
 
     def __init__(self, engine: Engine) -> None:
-        """Create the table where there is none."""
+        """`engine` is `open_durable`'s, with this room's table."""
         self._engine = engine
-        METADATA.create_all(engine)
 
     def put(self, envelope: bytes, stored_by: str, now_ms: int) -> bytes:
         """Keep a sealed document and return its commitment; the same one again changes nothing.
@@ -66,12 +80,12 @@ class VaultStore:
             DocumentRefused: malformed or too large.
             DocumentErased: it was erased before.
         """
-        check_envelope(envelope)
+        readers = " ".join(wrapped.reader for wrapped in check_envelope(envelope).readers)
         commitment = commitment_of(envelope)
         with self._engine.begin() as connection:
             known = _row(connection, commitment)
             if known is None:
-                _insert(connection, commitment, envelope, stored_by, now_ms)
+                _insert(connection, commitment, envelope, readers, stored_by, now_ms)
             elif known.erased_at_ms is not None:
                 raise DocumentErased(f"document {commitment.hex()} was erased")
         return commitment
@@ -83,16 +97,35 @@ class VaultStore:
 
     def erase(self, commitment: bytes, now_ms: int) -> bool:
         """Erase wrapped keys, salt and ciphertext; say whether there was anything. Whether one may is not asked."""
+        return bool(self.erase_all([commitment], now_ms))
+
+    def erase_all(self, commitments: Sequence[bytes], now_ms: int) -> int:
+        """Erase as `erase` does, all at once; return how many there were."""
+        return self._change(update(DOCUMENTS).values(envelope=None, readers=None, erased_at_ms=now_ms), commitments)
+
+    def forget_all(self, commitments: Sequence[bytes]) -> int:
+        """Delete documents that nothing refers to; return how many there were. They may be put again."""
+        return self._change(delete(DOCUMENTS), commitments)
+
+    def kept_after(self, commitment: bytes, limit: int) -> list[KeptDocument]:
+        """Return documents that are not erased in the order of their commitments, from after this one on."""
+        question = (
+            select(DOCUMENTS.c.commitment, DOCUMENTS.c.readers, DOCUMENTS.c.stored_at_ms)
+            .where(DOCUMENTS.c.commitment > commitment, DOCUMENTS.c.erased_at_ms.is_(None))
+            .order_by(DOCUMENTS.c.commitment)
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [KeptDocument(*row) for row in connection.execute(question)]
+
+    def _change(self, statement: Update | Delete, commitments: Sequence[bytes]) -> int:
         with self._engine.begin() as connection:
             result = connection.execute(
-                update(DOCUMENTS)
-                .where(DOCUMENTS.c.commitment == commitment, DOCUMENTS.c.erased_at_ms.is_(None))
-                .values(envelope=None, erased_at_ms=now_ms)
+                statement.where(DOCUMENTS.c.commitment.in_(commitments), DOCUMENTS.c.erased_at_ms.is_(None))
             )
-        if not result.rowcount:
-            return False
-        self._truncate_log()
-        return True
+        if result.rowcount:
+            self._truncate_log()
+        return result.rowcount
 
     def _truncate_log(self) -> None:
         # What was erased would otherwise still stand in SQLite's write-ahead log.
@@ -102,15 +135,8 @@ class VaultStore:
 
 
 def open_vault(path: Path) -> VaultStore:
-    """Open the vault in an SQLite file, made at first. Nothing rebuilds it, so each commit is synced to disk."""
-    engine = create_engine(f"sqlite:///{path}")
-
-    @listens_for(engine, "connect")
-    def configure(connection: Any, record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", f"busy_timeout={SQLITE_BUSY_MS}"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    return VaultStore(engine)
+    """Open the vault in an SQLite file, made at first."""
+    return VaultStore(open_durable(path, METADATA))
 
 
 def _row(connection: Connection, commitment: bytes) -> StoredDocument | None:
@@ -118,12 +144,18 @@ def _row(connection: Connection, commitment: bytes) -> StoredDocument | None:
     return None if row is None else StoredDocument(*row)
 
 
-def _insert(connection: Connection, commitment: bytes, envelope: bytes, stored_by: str, now_ms: int) -> None:
+def _insert(
+    connection: Connection, commitment: bytes, envelope: bytes, readers: str, stored_by: str, now_ms: int
+) -> None:
     try:
         with connection.begin_nested():
             connection.execute(
                 insert(DOCUMENTS).values(
-                    commitment=commitment, envelope=envelope, stored_by=stored_by, stored_at_ms=now_ms
+                    commitment=commitment,
+                    envelope=envelope,
+                    readers=readers,
+                    stored_by=stored_by,
+                    stored_at_ms=now_ms,
                 )
             )
     except IntegrityError:

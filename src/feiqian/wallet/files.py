@@ -85,7 +85,9 @@ def open_signing_key(path: Path, passphrase: bytes) -> SigningKey:
     """
     file = _read(path)
     if file.scheme not in KEY_CLASSES:
-        raise KeyFileError(f"{path.name} holds a {file.scheme} key; signing takes one of {sorted(KEY_CLASSES)}")
+        raise KeyFileError(
+            f"{path.name} holds a {file.scheme} key; signing takes one of {', '.join(sorted(KEY_CLASSES))}"
+        )
     key = KEY_CLASSES[file.scheme](_open(file, path, passphrase))
     if key.public.data.hex() != file.public_key:
         raise KeyFileError(f"{path.name}: the public key in clear is not the secret's; the file was altered")
@@ -122,7 +124,7 @@ def _read(path: Path) -> KeyFile:
     try:
         file = msgspec.json.decode(path.read_bytes(), type=KeyFile)
     except OSError as error:
-        raise KeyFileError(f"{path.name}: {error.strerror}") from None
+        raise KeyFileError(f"{path}: {error.strerror}") from None
     except msgspec.MsgspecError as error:
         raise KeyFileError(f"{path.name} is no key file: {error}") from None
     if file.version != VERSION:

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from feiqian.core.encoding import Record, encode
+from feiqian.core.signatures import PublicKey
 from feiqian.core.transactions import (
+    NO_SIGNATURE,
     TRANSACTION_VERSION,
     Signature,
     Transaction,
@@ -29,6 +31,11 @@ def build_transaction(
 def sign_transaction(transaction: Transaction[Any], keys: Iterable[SigningKey]) -> bytes:
     """Return the bytes to submit: the transaction signed by every key."""
     return sign_body(encode(transaction), keys)
+
+
+def leave_unsigned(transaction: Transaction[Any], keys: Iterable[PublicKey]) -> bytes:
+    """Return a transaction for a dry run: it names the keys that would sign, and no ledger takes it."""
+    return encode_signed(encode(transaction), tuple(Signature(key, NO_SIGNATURE) for key in keys))
 
 
 def sign_body(body: bytes, keys: Iterable[SigningKey]) -> bytes:

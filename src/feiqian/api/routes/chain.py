@@ -29,6 +29,7 @@ from feiqian.api.shapes import (
     AssetBody,
     BlockBody,
     BlockSummary,
+    DroppedBody,
     ErrorOf,
     MemberBody,
     Page,
@@ -41,6 +42,7 @@ from feiqian.api.shapes import (
 from feiqian.api.threads import on_thread
 from feiqian.consensus.genesis_file import write_genesis
 from feiqian.core.plain import to_plain
+from feiqian.core.wire import Drop
 from feiqian.index.reading import TransactionRow
 from feiqian.index.tables import split_position
 from feiqian.ledger.balances import get_balance
@@ -62,6 +64,10 @@ async def show_status(gateway: Here) -> StatusBody:
         indexed_height=gateway.feed.height,
         node_is_connected=gateway.link.is_connected,
         genesis_sha256=gateway.ledger.genesis.digest().hex(),
+        first_block=head.first_block,
+        first_provable_height=head.first_provable,
+        store_bytes=gateway.ledger.store.size_bytes(),
+        disk_free_bytes=gateway.ledger.store.free_disk_bytes(),
     )
 
 
@@ -117,9 +123,18 @@ async def list_transactions(
 
 
 @get(f"{V1}/transactions/{{tx_id:str}}", opt={"access": Access.PARTY})
-async def show_transaction(tx_id: IdHex, gateway: Here, reader: Asker) -> TransactionBody:
-    """Show a transaction, or a trigger's run, to those it acts for and those it concerns, each its own part."""
-    found = await on_thread(find_transaction, gateway, id_of(tx_id), reader)
+async def show_transaction(tx_id: IdHex, gateway: Here, reader: Asker) -> TransactionBody | DroppedBody:
+    """Show a transaction, or a trigger's run, to those it acts for and those it concerns, each its own part.
+
+    One that was accepted and lately dropped is shown with status `dropped` and the rule that says why.
+    """
+    try:
+        found = await on_thread(find_transaction, gateway, id_of(tx_id), reader)
+    except NotFound:
+        kept = gateway.drops.find(id_of(tx_id))
+        if kept is None or not reader.may_read(kept.parties):
+            raise
+        return dropped_body(kept.drop)
     shown = await on_thread(Disclosure(gateway.ledger, reader).transaction, found)
     block = await on_thread(gateway.ledger.block, found.height)
     archived = gateway.ledger.archive_row(found.height + 1)
@@ -184,13 +199,24 @@ def find_transaction(gateway: Gateway, tx_id: bytes, reader: Reader) -> FoundTra
 
     Raises:
         NotFound: there is none, or this reader is not party to it.
+        NoLongerHeld: it stood in a block that was given up.
     """
     found = gateway.ledger.transaction(tx_id)
     if found is None:
+        store = gateway.ledger.store
+        height = gateway.index.height_of(reader.scope, tx_id) if store.head.first_block > store.initial_height else None
+        if height is not None:
+            gateway.ledger.refuse_given_up(height, f"block {height}, in which this transaction stands,")
         raise NotFound(f"transaction: {NOT_YOURS}")
     if not reader.may_read(gateway.ledger.parties_to(found)):
         raise NotFound(f"transaction: {NOT_YOURS}")
     return found
+
+
+def dropped_body(drop: Drop) -> DroppedBody:
+    """Return what parties are told of a dropped transaction."""
+    error = ErrorOf(drop.codespace, drop.number, drop.message)
+    return DroppedBody(drop.tx_id.hex(), "transaction", "dropped", drop.at_ms, drop.sponsor, error)
 
 
 def summary_of(row: TransactionRow) -> TransactionSummary:

@@ -1,10 +1,12 @@
 """Live events (Server-Sent Events, WHATWG HTML): ticks for everyone, and to readers what they are party to.
 
-The id of a tick is its height, that of an event `height.place`; `Last-Event-ID` goes on after either.
+The id of a tick is its height, that of an event `height.place`; `Last-Event-ID` goes on after either. What was accepted
+and then dropped stands in no block: its parties are told as it happens, by a `dropped` without an id, never repeated.
 """
 
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -14,9 +16,11 @@ from litestar.response import Stream
 
 from feiqian.api.access import Access, Reader
 from feiqian.api.disclosure import Disclosure
+from feiqian.api.drops import KeptDrop
 from feiqian.api.feed import FeedPage
 from feiqian.api.gateway import Gateway
 from feiqian.api.problems import BadParameter, NotIndexed, TooBusy
+from feiqian.api.routes.chain import dropped_body
 from feiqian.api.routes.parameters import V1, Asker, Here
 from feiqian.api.threads import on_thread
 from feiqian.core.plain import to_plain
@@ -38,7 +42,10 @@ async def stream_events(
     ] = None,
     after: Annotated[str | None, QueryParameter(description="The same, for a first connection")] = None,
 ) -> Stream:
-    """Follow the ledger: `block` ticks, and to those signed in the events that they are party to (a regulator: all)."""
+    """Follow the ledger: `block` ticks, and to those signed in the events that they are party to (a regulator: all).
+
+    They are also told, by `dropped`, of transactions of theirs that were accepted and will stand in no block.
+    """
     height = await gateway.feed.refresh()
     if height is None:
         raise NotIndexed("the index is not there yet; try again", retry_after_s=1)
@@ -57,19 +64,24 @@ async def follow(gateway: Gateway, reader: Reader, token: str | None, after: int
     gateway.metrics.streams.inc()
     try:
         yield b"retry: 1000\n\n"
+        dropped = gateway.drops.count
         while True:
             height = split_position(after)[0] if (after & MAX_PLACE) == MAX_PLACE else split_position(after)[0] - 1
-            reached = await gateway.feed.wait_beyond(height, HEARTBEAT_S)
+            has_dropped = partial(gateway.drops.has_since, dropped)
+            reached = await gateway.feed.wait_beyond(height, HEARTBEAT_S, has_dropped)
             # Rights are looked up again each time: a suspended member or a changed role counts at once.
             session = gateway.sessions.find(token)
             if token is not None and session is None:
                 yield b"event: session-ended\ndata: {}\n\n"
                 return
-            if reached == height:
-                yield b": still here\n\n"
-                continue
             now = reader if session is None else session.reader
             is_signed_in = now.member is not None
+            lost, dropped = gateway.drops.since(dropped), gateway.drops.count
+            if reached == height:
+                yield _dropped_frames(lost, now) or b": still here\n\n"
+                continue
+            if told := _dropped_frames(lost, now):
+                yield told
             try:
                 page = await gateway.feed.page(now.scope if is_signed_in else None, is_signed_in, after, reached)
             except IndexAway:
@@ -99,6 +111,14 @@ def _frames(gateway: Gateway, page: FeedPage, reader: Reader) -> bytes:
     keyed.extend((position(row.height + 1, 0) - 1, _tick(row)) for row in page.blocks)
     keyed.sort(key=lambda pair: pair[0])
     return b"".join(frame for _, frame in keyed)
+
+
+def _dropped_frames(lost: list[KeptDrop], reader: Reader) -> bytes:
+    return b"".join(
+        b"event: dropped\ndata: %s\n\n" % msgspec.json.encode(dropped_body(kept.drop))
+        for kept in lost
+        if reader.member is not None and reader.may_read(kept.parties)
+    )
 
 
 def _event_frame(gateway: Gateway, row: EventRow, disclosure: Disclosure) -> bytes:

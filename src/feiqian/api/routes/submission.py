@@ -2,6 +2,7 @@
 
 import base64
 import math
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -13,10 +14,13 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import QueryParameter
 
 from feiqian.api.access import Access
-from feiqian.api.problems import BadParameter, BodyTooLarge, UnsupportedMediaType
-from feiqian.api.routes.parameters import V1, Here
+from feiqian.api.dry_run import MAX_DRY_RUN_TRANSACTIONS, dry_run, prepare_dry_run
+from feiqian.api.problems import BadParameter, BodyTooLarge, NotAllowed, TooBusy, UnsupportedMediaType
+from feiqian.api.routes.parameters import V1, Asker, Here
 from feiqian.api.submission import MAX_BATCH_TRANSACTIONS, Outcome, Wait
+from feiqian.api.threads import on_thread
 from feiqian.core.encoding import MAX_TRANSACTION_BYTES
+from feiqian.execution.admission import Prepared
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
@@ -26,8 +30,8 @@ MAX_WAIT_S = 60
 _WAITS = {"": Wait.NOTHING, "committed": Wait.COMMITTED, "provable": Wait.PROVABLE}
 _STATUS_REACHED = {
     Wait.NOTHING: ("refused", "committed"),
-    Wait.COMMITTED: ("refused", "committed"),
-    Wait.PROVABLE: ("refused", "provable"),
+    Wait.COMMITTED: ("refused", "dropped", "committed"),
+    Wait.PROVABLE: ("refused", "dropped", "provable"),
 }
 
 
@@ -84,9 +88,9 @@ async def submit_transactions(
 ) -> Response[bytes]:
     """Submit signed transactions; answers one outcome each, in order.
 
-    200: every one is as far as was asked for, or refused for good. 202: some are still on their way (`accepted`), or
-    found no room (`later`): send these again. Sending twice is harmless: what stands on the ledger is reported as such.
-    429 or 503 with Retry-After: none was taken.
+    200: every one is as far as was asked for, `refused`, or `dropped`: it was accepted and left the pool for no block.
+    202: some are still on their way (`accepted`), or found no room (`later`): send these again. Sending twice is
+    harmless: what stands on the ledger is reported as such. 429 or 503 with Retry-After: none was taken.
     """
     batch = _read_batch(request.content_type[0], await request.body())
     waited = _WAITS[wait]
@@ -101,7 +105,39 @@ async def submit_transactions(
     return _answer(request, outcomes, 200 if has_reached else 202, headers)
 
 
-def _read_batch(content_type: str, body: bytes) -> tuple[bytes, ...]:
+@post(
+    f"{V1}/transactions/dry-run",
+    opt={"access": Access.MEMBER},
+    status_code=200,
+    operation_class=SubmitOperation,
+    responses=None,
+)
+async def dry_run_transactions(request: Request[Any, Any, Any], gateway: Here, reader: Asker) -> Response[bytes]:
+    """Say what submitting transactions now, one after another, would be answered with; nothing is submitted or kept.
+
+    Each acts for accounts that the reader may read, and carries the keys that would sign it, with 64 zero bytes for
+    every signature. Answers one outcome each, in order, as submission does: `refused`, or `committed` without a height.
+    429 with Retry-After: another dry run is running.
+    """
+    batch = _read_batch(request.content_type[0], await request.body(), MAX_DRY_RUN_TRANSACTIONS)
+    if gateway.dry_runs.locked():
+        raise TooBusy("a dry run is running; send the same in a moment", retry_after_s=1)
+    async with gateway.dry_runs:
+        prepared = await on_thread(prepare_dry_run, gateway.ledger, batch)
+        accounts = {
+            claim.account
+            for each in prepared
+            if isinstance(each, Prepared)
+            for message in each.transaction.messages
+            for claim in message.claims()
+        }
+        if not all(reader.may_read(gateway.ledger.parties([account])) for account in accounts):
+            raise NotAllowed("a dry run acts for accounts that its sender may read")
+        outcomes = await on_thread(dry_run, gateway.ledger, prepared, time.time_ns() // 1_000_000)
+    return _answer(request, outcomes, 200, {})
+
+
+def _read_batch(content_type: str, body: bytes, most: int = MAX_BATCH_TRANSACTIONS) -> tuple[bytes, ...]:
     if content_type == MSGPACK:
         try:
             batch = _DECODE_MSGPACK(body)
@@ -113,8 +149,8 @@ def _read_batch(content_type: str, body: bytes) -> tuple[bytes, ...]:
         raise UnsupportedMediaType(f"send {MSGPACK} or {JSON}")
     if not batch:
         raise BadParameter("a batch holds at least one transaction")
-    if len(batch) > MAX_BATCH_TRANSACTIONS:
-        raise BodyTooLarge(f"{len(batch)} transactions; at most {MAX_BATCH_TRANSACTIONS} go into one request")
+    if len(batch) > most:
+        raise BodyTooLarge(f"{len(batch)} transactions; at most {most} go into one request")
     largest = max(map(len, batch))
     if largest > MAX_TRANSACTION_BYTES:
         raise BodyTooLarge(f"a transaction of {largest} bytes; at most {MAX_TRANSACTION_BYTES} are accepted")
@@ -136,4 +172,4 @@ def _answer(
     return Response(msgspec.json.encode(outcomes), status_code=status, media_type=JSON, headers=headers)
 
 
-ROUTES = (submit_transactions,)
+ROUTES = (submit_transactions, dry_run_transactions)

@@ -22,6 +22,7 @@ TABLE: dict[tuple[str, str], tuple[int, int, int, int, int, int]] = {
     # route: status for anonymous, another member, another account of the party's member, the party, the administration
     # account of its member, the regulator
     ("POST", "/api/v1/transactions"): (400, 400, 400, 400, 400, 400),  # open to all; an empty batch is refused as such
+    ("POST", "/api/v1/transactions/dry-run"): (401, 400, 400, 400, 400, 400),  # an empty batch again
     ("GET", "/api/v1/transactions"): (401, 200, 200, 200, 200, 200),
     ("GET", "/api/v1/transactions/{tx_id:str}"): (401, 404, 404, 200, 200, 200),
     ("GET", "/api/v1/status"): (200, 200, 200, 200, 200, 200),
@@ -78,7 +79,7 @@ def test_each_cell(world: Any, method: str, path: str, place: int) -> None:
     for name, value in parts.items():
         url = url.replace(name, value)
     sent: dict[str, Any] = {}
-    if path == "/api/v1/transactions" and method == "POST":
+    if path in ("/api/v1/transactions", "/api/v1/transactions/dry-run") and method == "POST":
         sent = EMPTY_BATCH
     elif path == "/api/v1/session/challenge":
         sent = {"json": {"account": account}}

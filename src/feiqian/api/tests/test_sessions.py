@@ -11,11 +11,12 @@ from feiqian.api.problems import ChallengeInvalid
 from feiqian.api.sessions import CHALLENGE_DOMAIN, CHALLENGE_LIFETIME_MS, COOKIE, Sessions
 from feiqian.core.addresses import to_text
 from feiqian.core.encoding import encode
+from feiqian.core.signatures import SM2
 from feiqian.index.reading import Scope
 from feiqian.ledger.accounts import change_policy, set_administration
 from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.members import Member, set_member
-from feiqian.testing.ledgers import key_of
+from feiqian.testing.ledgers import SM2_STRANGERS, key_of
 
 LIFETIME_MS = 1_800_000
 
@@ -228,6 +229,16 @@ def test_signing_in_over_http_sets_a_cookie_that_scripts_cannot_read(world: Any)
         assert client.get("/api/v1/session").status_code == 401
     with world.gateway.client(answer.json()["token"]) as client:
         assert client.get("/api/v1/session").status_code == 401
+
+
+def test_a_stranger_s_signature_writes_no_line_of_its_own_into_the_log(world: Any) -> None:
+    with world.client() as client:
+        for key in SM2_STRANGERS:
+            asked = client.post("/api/v1/session/challenge", json={"account": world.address("treasury")}).json()
+            body = {"challenge": asked["challenge"], "scheme": SM2, "key": key.data.hex(), "signature": "02" * 64}
+            answer = client.post("/api/v1/session", json=body)
+            assert (answer.status_code, "does not verify" in answer.text) == (401, True)
+    assert "gateway" in {line["process"] for line in world.gateway.log_lines()}
 
 
 def test_a_challenge_for_an_account_that_is_not_open_looks_like_any_other(world: Any) -> None:

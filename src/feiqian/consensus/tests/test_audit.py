@@ -1,12 +1,16 @@
 """The audit finds a sound ledger sound, and whatever a cheating node may have written it names."""
 
+import gc
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from feiqian.consensus import audit as audit_module
+from feiqian.consensus import signature_pool
 from feiqian.consensus.audit import AuditReport, audit, snapshot_base
 from feiqian.consensus.audit_state import AuditState, Base
 from feiqian.core.encoding import encode
@@ -20,10 +24,11 @@ from feiqian.ledger.events import Posted
 from feiqian.ledger.records import Balance, Leg
 from feiqian.modules import Module
 from feiqian.modules.assets.messages import PlaceHold
+from feiqian.process.native import mute_native_output
 from feiqian.state.snapshots import export, read
-from feiqian.state.store import HeightWrites
+from feiqian.state.store import HeightWrites, StoredBlock
 from feiqian.state.tree import EMPTY_ROOT, root_of
-from feiqian.testing.ledgers import ASSET, CHAIN_ID
+from feiqian.testing.ledgers import ASSET, CHAIN_ID, forge_sm2
 
 Cheat = Callable[[HeightWrites], HeightWrites]
 
@@ -208,6 +213,20 @@ def test_a_refused_signature_that_came_by_sync_is_sound(audit_ledger: Any) -> No
     assert (said(report), report.transactions, report.signatures) == ([], 2, 1)
 
 
+@pytest.mark.parametrize("few", [0, 2_048], ids=["by workers", "in this process"])
+def test_a_refused_sm2_signature_is_said_in_the_report_alone(
+    audit_ledger: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(signature_pool, "_FEW", few)
+    audit_ledger.block()
+    signed = audit_ledger.issue("treasury", 1_000)
+    with mute_native_output():
+        audit_ledger.block([*forge_sm2(signed), signed])
+    report = run(audit_ledger, workers=1)
+    assert (said(report), report.transactions, report.signatures) == ([], 3, 1)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_replayed_transaction_is_found_used(audit_ledger: Any) -> None:
     audit_ledger.block()
     signed = audit_ledger.issue("treasury", 1_000)
@@ -333,6 +352,58 @@ def test_many_transactions_are_verified_by_workers(audit_ledger: Any) -> None:
     report = run(ledger, workers=2)
     assert (said(report), report.transactions, report.signatures) == ([], 2_801, 2_799)
     assert all(decode_signed(data).signatures for data in forged)
+
+
+def last_read_when_done(ledger: Any) -> list[int]:
+    """Audit a sound ledger; return for each height up to where blocks had been read when it was done."""
+    read: list[int] = []
+    last_read: list[int] = []
+
+    def block(height: int) -> StoredBlock | None:
+        read.append(height)
+        return ledger.store.block(height)
+
+    store = tampered(ledger.store, block=block)
+    report = audit(store, ledger.registry, ledger.genesis, lambda height, last: last_read.append(read[-1]))
+    assert said(report) == []
+    assert read == list(range(1, ledger.store.height + 1))
+    return last_read
+
+
+def test_some_blocks_are_read_before_one_runs(audit_ledger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their signatures are verified meanwhile. A small block, an empty one too, counts for 4 KiB."""
+    play(audit_ledger)
+    monkeypatch.setattr(audit_module, "_AHEAD_BYTES", 1)
+    assert last_read_when_done(audit_ledger) == [2, 3, 4, 5, 6, 7, 8, 8]
+    monkeypatch.setattr(audit_module, "_AHEAD_BYTES", 3 * 4096)
+    assert last_read_when_done(audit_ledger) == [4, 5, 6, 7, 8, 8, 8, 8]
+
+
+def test_large_blocks_are_read_ahead_by_their_size(audit_ledger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit_ledger.block()
+    audit_ledger.block([audit_ledger.issue("treasury", 1_000)])
+    for _ in range(4):
+        audit_ledger.block([audit_ledger.pay("treasury", "south", 1) for _ in range(30)])
+    sizes = [len(audit_ledger.store.block(height).block) for height in range(3, 7)]
+    assert all(6_144 < size < 12_288 for size in sizes)
+    monkeypatch.setattr(audit_module, "_AHEAD_BYTES", 12_288)
+    assert last_read_when_done(audit_ledger) == [4, 4, 5, 6, 6, 6]
+
+
+@pytest.mark.parametrize(("processors", "workers"), [(None, 1), (1, 1), (2, 1), (8, 7)])
+def test_one_processor_is_left_to_the_audit_itself(
+    monkeypatch: pytest.MonkeyPatch, processors: int | None, workers: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    assert signature_pool.SignaturePool().workers == workers
+
+
+def test_the_garbage_collector_rests_while_the_audit_runs(audit_ledger: Any) -> None:
+    audit_ledger.block()
+    before, seen = gc.get_threshold(), []
+    run(audit_ledger, progress=lambda height, last: seen.append(gc.get_threshold()[0]))
+    assert seen == [100_000]
+    assert gc.get_threshold() == before
 
 
 def test_the_audits_own_state() -> None:

@@ -282,6 +282,23 @@ def test_a_trail_through_changing_validators() -> None:
     verify_trail(make_genesis(signers(1, 2, 3, 4)), trail)
 
 
+def test_a_trail_over_the_few_blocks_that_are_kept_where_validators_changed() -> None:
+    before, after = signers(1, 2, 3, 4), signers(5, 6, 7, 8)
+    genesis = make_genesis(before)
+    kept = {10: make_block(10, before, after), 11: make_block(11, after), 30: make_block(30, after)}
+
+    def last_kept(height: int) -> LightBlock | None:
+        found = [at for at in kept if at <= height]
+        return kept[max(found)] if found else None
+
+    trail = build_trail(last_kept, genesis, 30)
+    assert [block.header.height for block in trail] == [10, 11, 30]
+    assert verify_trail(genesis, trail).last == kept[30]
+    del kept[10]
+    with pytest.raises(InvalidTrail, match="a block between the two is missing"):
+        build_trail(last_kept, genesis, 30)
+
+
 @pytest.mark.parametrize("missing", range(9))
 def test_a_trail_with_a_gap(missing: int) -> None:
     chain = moving_chain(20)

@@ -8,7 +8,7 @@ from litestar import Request, Response, get
 from feiqian.api.gateway import Gateway
 from feiqian.api.routes import chain
 from feiqian.api.routes.parameters import Asker, AtHeight, Cursor, Here, IdHex
-from feiqian.api.shapes import ErrorOf
+from feiqian.api.shapes import DroppedBody, ErrorOf
 from feiqian.console.frame import show
 from feiqian.console.presenting import describe
 
@@ -54,6 +54,8 @@ async def show_transaction(
 ) -> Response[str]:
     """Page: one transaction, what it asked for and what came of it."""
     found = await chain.show_transaction.fn(tx_id, gateway, reader)
+    if isinstance(found, DroppedBody):
+        return show(request, "dropped.html", transaction=found, rule_name=_rule_names(gateway))
     ledger = gateway.ledger
     return show(
         request,

@@ -1,11 +1,23 @@
 """How values look, where forms may lead, and how the overview's pace is reckoned."""
 
+from typing import Any
+
 import pytest
 
 from feiqian.console.forms import local_path
 from feiqian.console.pages.accounts import day_start_ms
 from feiqian.console.pages.overview import pace_of
-from feiqian.console.presenting import amount_text, machine_time, number_text, short_address, short_hash, time_text
+from feiqian.console.presenting import (
+    Line,
+    amount_text,
+    day_text,
+    describe,
+    machine_time,
+    number_text,
+    short_address,
+    short_hash,
+    time_text,
+)
 from feiqian.index.reading import BlockRow
 
 
@@ -38,6 +50,17 @@ def test_times_are_utc() -> None:
     assert machine_time(1_790_000_000_999) == "2026-09-21T14:13:20.999Z"
     assert day_start_ms("2026-09-21") == 1_789_948_800_000
     assert day_start_ms("") is None
+    # `date -u -d @1790000000 +%s / 86400` is 20717.
+    assert day_text(20_717) == "2026-09-21"
+    assert day_text(2**32 - 1) == "9999-12-31"
+
+
+def test_a_message_s_day_is_a_date() -> None:
+    no_ledger: Any = None
+    assert describe(no_ledger, {"requested_day": 20_717, "work": 20_717}) == [
+        Line("requested_day", "text", "2026-09-21"),
+        Line("work", "text", "20,717"),
+    ]
 
 
 def test_long_texts_show_both_ends() -> None:

@@ -80,6 +80,22 @@ def test_messages_of_one_transaction_stand_or_fall_together(ledger) -> None:
     assert (posted(ledger, "north"), posted(ledger, "south")) == (0, 100)
 
 
+def test_accounts_and_balances_that_messages_touch_are_read_first_in_key_order(ledger, monkeypatch) -> None:
+    ledger.block([ledger.prepare(ledger.sign("mint", [issue(ledger, 50)], ["mint"]))])
+    asked: list[bytes] = []
+    monkeypatch.setattr(ledger, "get", lambda key: (asked.append(key), ledger.records.get(key))[1])
+    batch = BatchTransfer(ledger.names["north"], "GLD", (BatchLeg(ledger.names["south"], 1, b""),))
+    orders = [ledger.sign("north", [pay(ledger, 5), batch], ["north"])]
+    orders.append(ledger.sign("north", [pay(ledger, 5, "north", "mint/issuance")], ["north"]))
+    ledger.block([*[ledger.prepare(order) for order in orders], Unprepared(b"x", Undecodable("x"))])
+    addresses = sorted(ledger.names[name] for name in ("north", "south", "mint/issuance"))
+    expected = [b"ledger.accounts/" + address for address in addresses]
+    expected += [b"ledger.balances/" + address + b"GLD" for address in addresses]
+    start = asked.index(expected[0])
+    assert asked[start : start + 6] == expected
+    assert all(asked.count(key) == 1 for key in expected)
+
+
 def test_a_broken_rule_uses_the_id_up_and_a_missing_authority_does_not(ledger) -> None:
     poor = ledger.prepare(ledger.sign("north", [pay(ledger, 1)], ["north"]))
     assert numbers(ledger, ledger.block([poor])) == [refused(InsufficientAvailable)]
@@ -216,7 +232,9 @@ def set_parameters(ledger, **changes: int) -> None:
 
 def test_work_is_counted_and_charged_to_the_sponsor(ledger) -> None:
     signed = ledger.sign("mint", [issue(ledger, 1)], ["mint"])
-    result = ledger.results(ledger.block([ledger.prepare(signed)]))[0]
+    prepared = ledger.prepare(signed)
+    assert prepared.admission_work == 1_000 + len(signed)
+    result = ledger.results(ledger.block([prepared]))[0]
     # One signature 1,000; each byte 1; two postings 100 each; two balances written 200 each.
     assert result.work == 1_000 + len(signed) + 2 * 100 + 2 * 200
     usage = USAGE.get(BlockState(ledger), b"mint")

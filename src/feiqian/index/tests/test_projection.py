@@ -5,6 +5,8 @@ import sqlalchemy as sa
 
 from feiqian.index.database import migrate
 from feiqian.index.projection import Rows
+from feiqian.index.reading import IndexAway, IndexReader
+from feiqian.index.tables import MARKER
 
 METADATA = sa.MetaData()
 ORDERS = sa.Table(
@@ -67,3 +69,25 @@ def test_nothing_is_written_before_the_flush(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         Rows(connection).insert(ORDERS, id=1, state="new", note=None)
     assert rows_of(engine, ORDERS) == []
+
+
+def test_a_question_is_answered_only_by_an_index_that_has_come_so_far(engine: sa.Engine) -> None:
+    reader, question = IndexReader(engine), sa.select(SEEN)
+    marker = {"chain_id": "c", "base_height": 0, "height": 7, "time_ms": 0, "app_hash": b"", "schema_digest": ""}
+    assert reader.rows_as_of(0, question) is None
+    with engine.begin() as connection:
+        connection.execute(sa.insert(MARKER).values(id=1, **marker))
+        connection.execute(sa.insert(SEEN).values(name="a"))
+    try:
+        found = reader.rows_as_of(7, question)
+        assert found is not None
+        assert (found.base_height, found.first_time_ms, [tuple(row) for row in found.rows]) == (0, None, [("a",)])
+        assert reader.rows_as_of(8, question) is None
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sa.delete(MARKER))
+    METADATA.drop_all(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(MARKER).values(id=1, **marker))
+    with pytest.raises(IndexAway):
+        reader.rows_as_of(7, question)

@@ -15,7 +15,7 @@ from feiqian.core.wire import Committed
 from feiqian.index.database import migrate, open_engine
 from feiqian.index.projection import CommittedEvent, Projection, Rows
 from feiqian.index.reading import IndexReader, Scope
-from feiqian.index.tables import ACCOUNTS, BALANCES, BLOCKS, ENTRIES, METADATA, RESULTS, TRANSACTIONS, position
+from feiqian.index.tables import ACCOUNTS, BLOCKS, ENTRIES, HOLDERS, METADATA, RESULTS, position
 from feiqian.index.writer import IndexWriter
 from feiqian.ledger.events import Posted
 from feiqian.testing.ledgers import ASSET
@@ -82,8 +82,9 @@ def test_entries_and_balances_by_hand(engine: sa.Engine, recorded: Any) -> None:
         address["south"]: (250, 1),
         address["lantern"]: (70, 2),
     }
-    rows = select(engine, sa.select(BALANCES.c.account, BALANCES.c.posted_minor, BALANCES.c.entry_count))
-    assert {row[0]: row[1:] for row in rows} == balances
+    last_first = sa.select(ENTRIES.c.account, ENTRIES.c.posted_minor, ENTRIES.c.sequence).order_by(ENTRIES.c.position)
+    assert {row[0]: row[1:] for row in select(engine, last_first)} == balances
+    assert set(select(engine, sa.select(HOLDERS.c.asset, HOLDERS.c.account))) == {(ASSET, each) for each in balances}
     entries = select(
         engine,
         sa.select(ENTRIES.c.sequence, ENTRIES.c.amount_minor, ENTRIES.c.posted_minor)
@@ -105,7 +106,7 @@ def test_results_transactions_and_accounts(engine: sa.Engine, recorded: Any) -> 
         "too much": False,
         "back": True,
     }
-    kinds = dict(select(engine, sa.select(TRANSACTIONS.c.tx_id, TRANSACTIONS.c.kinds)))
+    kinds = dict(select(engine, sa.select(RESULTS.c.id, RESULTS.c.kinds)))
     assert kinds[recorded.ids["issue"]] == "assets.Issue"
     assert kinds[recorded.ids["back"]] == "assets.Transfer"
     accounts = dict(select(engine, sa.select(ACCOUNTS.c.address, ACCOUNTS.c.member)))

@@ -15,6 +15,7 @@ from feiqian.ledger.balances import BALANCES, balance_key, get_balance
 from feiqian.ledger.errors import DailyLimitExceeded, TransferLimitExceeded
 from feiqian.ledger.holds import HOLD_COUNTS, HOLDS, ExpireHold, expire, place, post_hold, void
 from feiqian.ledger.invariants import (
+    Scope,
     assets_sum_to_zero,
     balances_have_owners,
     balances_within_limits,
@@ -27,7 +28,7 @@ from feiqian.ledger.invariants import (
 from feiqian.ledger.postings import Balance, Leg, post, set_limit
 from feiqian.ledger.records import Administration, HoldCount
 from feiqian.ledger.triggers import SCHEDULED, due, remove
-from feiqian.state.tables import BlockState, Overlay
+from feiqian.state.tables import BlockState, Overlay, Table
 from feiqian.testing import Bench, MemoryReader
 
 CAP = 500
@@ -166,10 +167,10 @@ class LedgerMachine(RuleBasedStateMachine):
         changes = self.bench.state.changes()
         before = BlockState(self.reader)
         after = self.bench.state
-        touched = frozenset(key for key, data in changes.items() if self.reader.get(key) != data)
-        for claim in INVARIANTS:
-            assert list(claim(before, after, touched)) == []
-            assert list(claim(before, after, None)) == []
+        touched = [key for key, data in changes.items() if self.reader.get(key) != data]
+        for scope in (Scope(before, after, touched), Scope(before, after, None)):
+            for claim in INVARIANTS:
+                assert list(claim(scope)) == []
         self.reader = MemoryReader(kept(self.bench.state))
 
 
@@ -221,13 +222,43 @@ def broken_bench() -> tuple[Bench, bytes, bytes]:
     return bench, issuance, ann
 
 
+def test_a_scope_gives_each_touched_record_once_for_all_who_ask() -> None:
+    bench, issuance, ann = broken_bench()
+    records = kept(bench.state)
+    before, after = BlockState(MemoryReader(records)), BlockState(MemoryReader(records))
+    new = Balance(7, 0, 0, False, False)
+    keys = sorted([balance_key(ann, "CNY"), balance_key(ann, "USD")])
+    BALANCES.put(after, balance_key(ann, "USD"), new)
+    BALANCES.delete(after, balance_key(ann, "CNY"))
+    # Its table's name begins as that of balances does.
+    beside = Table(BALANCES.name + ".2", Balance)
+    beside.put(after, b"1", new)
+    scope = Scope(before, after, after.changes())
+    found = {key: (new, old) for key, new, old in scope.changes(BALANCES)}
+    assert list(found) == keys
+    assert found == {
+        balance_key(ann, "CNY"): (None, Balance(100, 40, 0, False, False)),
+        balance_key(ann, "USD"): (new, None),
+    }
+    assert scope.changes(BALANCES) is scope.changes(BALANCES)
+    assert list(scope.changes(beside)) == [(b"1", new, None)]
+    assert list(scope.changes(HOLDS)) == []
+    assert [scope.reaches(table) for table in (BALANCES, beside, HOLDS)] == [True, True, False]
+    assert scope.reaches(HOLDS, BALANCES)
+    everything = Scope(before, after, None)
+    assert everything.reaches(HOLDS)
+    assert [key for key, _, _ in everything.changes(BALANCES)] == sorted(
+        [balance_key(issuance, "CNY"), balance_key(ann, "USD")]
+    )
+    assert {old for _, _, old in everything.changes(BALANCES)} == {None}
+
+
 def violations(bench: Bench, claim, change) -> tuple[list[str], list[str]]:
     """Return what the claim says of the change by itself and of all state after it."""
     records = kept(bench.state)
     before, after = BlockState(MemoryReader(records)), BlockState(MemoryReader(records))
     change(after)
-    touched = frozenset(after.changes())
-    return list(claim(before, after, touched)), list(claim(before, after, None))
+    return list(claim(Scope(before, after, after.changes()))), list(claim(Scope(before, after, None)))
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from feiqian.core.amounts import from_decimal_text
+from feiqian.core.encoding import AssetId
 from feiqian.core.errors import InvalidTransaction, Undecodable
 from feiqian.ledger.context import Context
+from feiqian.ledger.records import Asset
 from feiqian.modules.assets.handlers import create
-from feiqian.modules.assets.messages import Define
 
 FREEZABLE = "freezable"
 ALLOW_LISTED = "allow-listed"
@@ -21,7 +22,7 @@ class AssetEntry(msgspec.Struct, forbid_unknown_fields=True):
     `flags` are any of `"freezable"` and `"allow-listed"`.
     """
 
-    code: str
+    code: AssetId
     name: str
     scale: int
     issuer: str
@@ -43,20 +44,16 @@ def genesis(ctx: Context, section: Mapping[str, Any] | Sequence[Any]) -> None:
     """
     entries = section.get("assets", ()) if isinstance(section, Mapping) else section
     for place, data in enumerate(entries, start=1):
-        message = _message(place, data)
-        create(ctx, message)
+        create(ctx, *_definition(place, data))
 
 
-def _message(place: int, data: object) -> Define:
+def _definition(place: int, data: object) -> tuple[str, Asset]:
     try:
         entry = msgspec.convert(data, AssetEntry)
         unknown = [flag for flag in entry.flags if flag not in (FREEZABLE, ALLOW_LISTED)]
         if unknown:
             raise Undecodable(f"flag {unknown[0]!r}; known are {FREEZABLE!r} and {ALLOW_LISTED!r}")
         fields = [
-            entry.code,
-            entry.name,
-            entry.currency,
             entry.scale,
             entry.issuer,
             entry.issuance_account,
@@ -66,8 +63,10 @@ def _message(place: int, data: object) -> Define:
             _amount_minor(entry.transfer_limit, entry.scale),
             _amount_minor(entry.daily_limit, entry.scale),
             entry.controller,
+            entry.name,
+            entry.currency,
         ]
-        return msgspec.convert(["assets.Define", *fields], Define)
+        return entry.code, msgspec.convert(fields, Asset)
     except (msgspec.ValidationError, InvalidTransaction) as error:
         raise Undecodable(f"[[assets]] entry {place}: {error}") from None
 

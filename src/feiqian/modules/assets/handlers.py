@@ -9,6 +9,7 @@ from feiqian.core.addresses import to_text
 from feiqian.core.encoding import MAX_SUPPLY_MINOR
 from feiqian.core.errors import AmountOutOfRange
 from feiqian.ledger import holds
+from feiqian.ledger.accounts import require_administration
 from feiqian.ledger.assets import define_asset, require_asset, require_controller
 from feiqian.ledger.context import Context, Message
 from feiqian.ledger.members import require_active
@@ -60,33 +61,18 @@ from feiqian.modules.assets.state import ISSUING_ROLES, MAX_HOLD_MS, NAME, REASO
 
 
 def define(ctx: Context, message: Define) -> None:
-    """Create an asset whose code ends in its issuer's id.
+    """Create an asset of the acting account's member, whose code ends in the member's id.
 
     Raises:
-        CodeNotOfIssuer: it ends otherwise; and whatever `create` raises.
+        NotAdministration: another account of the member speaks for it.
+        CodeNotOfIssuer: the code ends otherwise; and whatever `create` raises.
     """
-    if not message.code.endswith(f".{message.issuer}"):
-        raise CodeNotOfIssuer(f"code {message.code!r} of issuer {message.issuer!r}; it must end in .{message.issuer}")
-    create(ctx, message)
-
-
-def create(ctx: Context, message: Define) -> None:
-    """Create an asset under any free code, as genesis may: all members agreed to it.
-
-    Raises:
-        NotAnIssuer, LimitAboveCap: see each.
-        MemberUnknown, MemberSuspended, AccountUnknown, AssetExists, MalformedAsset: the ledger's.
-    """
-    issuer = require_active(ctx.state, message.issuer)
-    if not any(role in ISSUING_ROLES for role in issuer.roles):
-        raise NotAnIssuer(
-            f"member {message.issuer!r} has the roles {', '.join(issuer.roles) or 'none'}; "
-            f"one of {', '.join(ISSUING_ROLES)} is needed to issue assets"
-        )
-    _check_limits(message)
+    issuer = require_administration(ctx.state, message.account).member
+    if not message.code.endswith(f".{issuer}"):
+        raise CodeNotOfIssuer(f"code {message.code!r} of issuer {issuer!r}; it must end in .{issuer}")
     asset = Asset(
         scale=message.scale,
-        issuer=message.issuer,
+        issuer=issuer,
         issuance_account=message.issuance_account,
         supply_cap_minor=message.supply_cap_minor,
         is_freezable=message.is_freezable,
@@ -97,7 +83,24 @@ def create(ctx: Context, message: Define) -> None:
         name=message.name,
         currency=message.currency,
     )
-    define_asset(ctx, message.code, asset)
+    create(ctx, message.code, asset)
+
+
+def create(ctx: Context, code: str, asset: Asset) -> None:
+    """Create an asset under any free code, as genesis may: all members agreed to it.
+
+    Raises:
+        NotAnIssuer, LimitAboveCap: see each.
+        MemberUnknown, MemberSuspended, AccountUnknown, AssetExists, MalformedAsset: the ledger's.
+    """
+    issuer = require_active(ctx.state, asset.issuer)
+    if not any(role in ISSUING_ROLES for role in issuer.roles):
+        raise NotAnIssuer(
+            f"member {asset.issuer!r} has the roles {', '.join(issuer.roles) or 'none'}; "
+            f"one of {', '.join(ISSUING_ROLES)} is needed to issue assets"
+        )
+    _check_limits(asset)
+    define_asset(ctx, code, asset)
 
 
 def issue(ctx: Context, message: Issue) -> None:
@@ -286,14 +289,14 @@ def _pair(asset: str, payer: bytes, payee: bytes, amount_minor: int) -> tuple[Le
     return Leg(payer, asset, -amount_minor), Leg(payee, asset, amount_minor)
 
 
-def _check_limits(message: Define) -> None:
-    cap_minor = message.supply_cap_minor
-    daily_minor = cap_minor if message.daily_limit_minor is None else message.daily_limit_minor
+def _check_limits(asset: Asset) -> None:
+    cap_minor = asset.supply_cap_minor
+    daily_minor = cap_minor if asset.daily_limit_minor is None else asset.daily_limit_minor
     if daily_minor > cap_minor:
         raise LimitAboveCap(f"daily limit {daily_minor}; at most the supply cap, {cap_minor}")
-    if message.transfer_limit_minor is not None and message.transfer_limit_minor > daily_minor:
+    if asset.transfer_limit_minor is not None and asset.transfer_limit_minor > daily_minor:
         raise LimitAboveCap(
-            f"transfer limit {message.transfer_limit_minor}; at most the daily limit and the supply cap, {daily_minor}"
+            f"transfer limit {asset.transfer_limit_minor}; at most the daily limit and the supply cap, {daily_minor}"
         )
 
 

@@ -12,7 +12,6 @@ from feiqian.core.addresses import Address
 from feiqian.core.encoding import (
     AssetId,
     Hash32,
-    MemberId,
     PositiveMinor,
     Record,
     Scale,
@@ -31,17 +30,18 @@ ReasonCode = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"\A[A-Z_]
 
 
 class Define(Message, tag="assets.Define"):
-    """Create an asset. Sent by its issuance account, whose member is the issuer.
+    """Create an asset. Sent by the administration account of its issuer, which names the account that issues it.
 
-    `supply_cap_minor` bounds what is ever outstanding; `transfer_limit_minor` bounds one transfer and
-    `daily_limit_minor` what one account pays out in a UTC day; `controller` may freeze accounts and force transfers.
+    `issuance_account` is one of the issuer's; `supply_cap_minor` bounds what is ever outstanding;
+    `transfer_limit_minor` bounds one transfer and `daily_limit_minor` what one account pays out in a UTC day;
+    `controller` may freeze accounts and force transfers.
     """
 
+    account: Address
     code: AssetId
     name: ShortText
     currency: Currency | None
     scale: Scale
-    issuer: MemberId
     issuance_account: Address
     supply_cap_minor: PositiveMinor
     is_freezable: bool
@@ -51,7 +51,7 @@ class Define(Message, tag="assets.Define"):
     controller: Address | None
 
     def claims(self) -> tuple[Claim, ...]:
-        return (Claim(self.issuance_account, self.code),)
+        return (Claim(self.account, self.code),)
 
 
 class Issue(Message, tag="assets.Issue"):
@@ -91,6 +91,9 @@ class Transfer(Message, tag="assets.Transfer"):
     def claims(self) -> tuple[Claim, ...]:
         return (Claim(self.payer, self.asset, self.amount_minor),)
 
+    def touches(self) -> tuple[tuple[bytes, str], ...]:
+        return (self.payer, self.asset), (self.payee, self.asset)
+
 
 class BatchLeg(Record):
     """One payee's part of a batch transfer."""
@@ -112,6 +115,9 @@ class BatchTransfer(Message, tag="assets.BatchTransfer"):
 
     def claims(self) -> tuple[Claim, ...]:
         return (Claim(self.payer, self.asset, self.total_minor()),)
+
+    def touches(self) -> tuple[tuple[bytes, str], ...]:
+        return ((self.payer, self.asset), *[(leg.payee, self.asset) for leg in self.legs])
 
     def total_minor(self) -> int:
         """Return what the payer pays in all; may exceed int64, which the ledger then refuses."""

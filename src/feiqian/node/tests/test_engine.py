@@ -10,12 +10,14 @@ import pytest
 from feiqian.consensus import headers
 from feiqian.consensus.comet_json import CommitJson, HeaderJson, parse, read_commit, read_header
 from feiqian.core.signatures import ED25519, PublicKey, verify
-from feiqian.core.transactions import decode_signed, encode_signed
-from feiqian.core.wire import Committed, Gone
+from feiqian.core.transactions import decode_signed, encode_signed, transaction_id
+from feiqian.core.wire import Committed, Drop, Gone
 from feiqian.execution.admission import prepare
 from feiqian.execution.blocks import BLOCK, BUNDLE, MAX_BUNDLE_BYTES, RESULT, RESULTS_CODEC
 from feiqian.execution.registry import Registry
+from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.balances import BALANCES, balance_key
+from feiqian.modules.accounts.messages import ChangePolicy
 from feiqian.modules.assets.messages import BatchLeg, BatchTransfer, PlaceHold
 from feiqian.node.committer import CommitterProcess
 from feiqian.node.configuration import Layout
@@ -24,7 +26,7 @@ from feiqian.node.initialise import plain_tables, prepare_ledger
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
 from feiqian.state.store import Store
-from feiqian.testing.ledgers import ASSET, SampleLedger, consortium_text
+from feiqian.testing.ledgers import ASSET, SampleLedger, consortium_text, key_of
 
 MakeLedger = Callable[..., SampleLedger]
 ANSWER_S = 60
@@ -45,6 +47,7 @@ class Solo:
         self.committer = CommitterProcess(layout, plain_tables(registry), past_heights)
         self.store = Store.open(layout.ledger, read_only=True)
         self.blocks: queue.SimpleQueue[Committed] = queue.SimpleQueue()
+        self.dropped: list[Drop] = []
         self.hold_back = threading.Event()
         self.hold_back.set()
         self.engine = SoloEngine(
@@ -57,6 +60,7 @@ class Solo:
             block_interval_ms=1,
             clock_ms=lambda: self.now_ms,
             committed=self._committed,
+            dropped=self.dropped.extend,
         )
 
     def add(self, *signed: bytes) -> None:
@@ -117,6 +121,10 @@ def run_solo(registry: Registry) -> Iterator[Callable[..., Solo]]:
 @pytest.fixture
 def solo(run_solo: Callable[..., Solo], ledger: SampleLedger) -> Solo:
     return run_solo(ledger)
+
+
+def id_of(signed: bytes) -> bytes:
+    return transaction_id(decode_signed(signed).body)
 
 
 def results_in(block: Committed) -> list[tuple[bytes, int]]:
@@ -191,6 +199,25 @@ def test_what_expired_while_it_waited_stands_in_no_block(solo: Solo) -> None:
     assert transactions_in(solo.next()) == [long]
     solo.next()
     assert solo.pool.size == (0, 0)
+    (drop,) = solo.dropped
+    assert (drop.tx_id, drop.codespace, drop.number) == (id_of(short), "ledger", 38)
+    # Issuing is asked by the issuance account, at its member's cost; who is paid need not learn of it.
+    assert (drop.sponsor, drop.accounts) == ("north-bank", (solo.ledger.addresses["issuance"],))
+
+
+def test_what_its_account_allows_no_more_is_dropped_and_told_of(solo: Solo) -> None:
+    solo.engine.start()
+    order = solo.ledger.transfer("treasury", "lantern", 1)
+    change = ChangePolicy(solo.ledger.addresses["treasury"], single_key_policy(key_of("another").public))
+    solo.run(solo.ledger.sign("treasury", [change]))
+    other = solo.ledger.issue("treasury", 1)
+    solo.add(order, other)
+    blocks = solo.until(1)
+    assert all_transactions(blocks) == [other]
+    solo.engine.stop()
+    assert [(drop.tx_id, drop.codespace, drop.number) for drop in solo.dropped] == [(id_of(order), "ledger", 10)]
+    assert solo.dropped[0].accounts == (solo.ledger.addresses["treasury"],)
+    assert solo.pool.size == (0, 0)
 
 
 def test_two_sets_of_valid_signatures_pay_once(run_solo: Callable[..., Solo], make_ledger: MakeLedger) -> None:
@@ -209,6 +236,8 @@ def test_two_sets_of_valid_signatures_pay_once(run_solo: Callable[..., Solo], ma
     solo.engine.stop()
     assert solo.balance("lantern") == (4, 0)
     assert solo.pool.size == (0, 0)
+    # Copies with other signatures of what is on the ledger are not told of: it was not dropped.
+    assert solo.dropped == []
 
 
 def test_blocks_keep_to_the_limit_of_work_and_nothing_is_lost(

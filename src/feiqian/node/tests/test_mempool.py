@@ -4,12 +4,14 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from feiqian.core.signatures import ED25519, PublicKey
 from feiqian.core.transactions import Transaction
 from feiqian.execution.admission import Prepared
+from feiqian.ledger.errors import NotAuthorised
 from feiqian.node.errors import PoolFull, SponsorShareFull
-from feiqian.node.mempool import BUNDLING_BYTES, ENTRY_BYTES, QUANTUM_BYTES, Mempool
+from feiqian.node.mempool import BUNDLING_BYTES, ENTRY_BYTES, QUANTUM_BYTES, Left, Mempool
 
 NOW_MS = 1_800_000_000_000
 MANY = 2**40
@@ -19,7 +21,7 @@ KEY = PublicKey(ED25519, bytes(range(32)))
 def entry(sponsor: str, number: int, *, size_bytes: int = 200, expires_at_ms: int = NOW_MS + 1000) -> Prepared:
     signed = f"{sponsor}/{number}/".encode().ljust(size_bytes, b".")
     transaction: Transaction[Any] = Transaction(1, "pool-1", sponsor, expires_at_ms, bytes(8), ())
-    return Prepared(signed, number.to_bytes(32, "big"), transaction, frozenset([KEY]))
+    return Prepared(signed, number.to_bytes(32, "big"), transaction, frozenset([KEY]), 1_000 + size_bytes)
 
 
 def pool_of(*entries: Prepared, transactions: int = 10_000, size_bytes: int = 2**24) -> Mempool:
@@ -125,7 +127,7 @@ def test_the_same_bytes_are_held_once_and_known_until_they_are_settled() -> None
 
 def test_a_copy_with_other_signatures_does_not_stand_in_the_true_ones_way() -> None:
     true = entry("oak", 1)
-    altered = true._replace(signed=true.signed + b"altered")
+    altered = replace(true, signed=true.signed + b"altered")
     pool = pool_of(altered, true)
     assert cut(pool) == [altered, true]
     pool.settle([altered])
@@ -143,6 +145,31 @@ def test_the_expired_are_dropped_from_a_cut_and_by_eviction() -> None:
     assert pool.evict_expired(NOW_MS + 1) == 1
     assert pool.size == (0, 0)
     assert cut(pool) == []
+
+
+def test_what_was_dropped_is_handed_out_once_with_the_rule_that_says_why() -> None:
+    dead = [entry("oak", number, expires_at_ms=NOW_MS - 1) for number in range(3)]
+    huge, live, unwanted = (
+        entry("elm", 4, size_bytes=5000),
+        entry("elm", 5),
+        entry("elm", 6),
+    )
+    pool = pool_of(*dead, huge, live, unwanted)
+    assert pool.take_left() == []
+    assert cut(pool, max_bytes=4000) == [live, unwanted]
+    refusal = NotAuthorised("no rule allows it")
+    pool.drop([Left(unwanted, refusal)])
+    left = pool.take_left()
+    assert [each.prepared for each in left] == [*dead, huge, unwanted]
+    rules = [(each.refusal.codespace, each.refusal.number) for each in left]
+    assert rules == [("ledger", 38)] * 3 + [("node", 3), ("ledger", 10)]
+    assert left[0].refusal.message == f"transaction expired at {NOW_MS - 1} ms; block time is {NOW_MS}"
+    assert pool.take_left() == []
+    # What a block has taken is held until it is on disk.
+    assert pool.held_ids() == {live.tx_id}
+    pool.settle([live])
+    assert pool.held_ids() == set()
+    assert pool.take_left() == []
 
 
 def test_what_comes_too_early_is_kept_apart_until_its_time() -> None:

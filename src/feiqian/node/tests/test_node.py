@@ -18,14 +18,15 @@ from feiqian.consensus.genesis_file import load_genesis
 from feiqian.consensus.proving import prove_record, prove_result
 from feiqian.core.encoding import Codec
 from feiqian.core.transactions import decode_signed, encode_signed, transaction_id
-from feiqian.core.wire import MAX_FRAME_BYTES, Committed, Submit, Verdict
+from feiqian.core.wire import MAX_FRAME_BYTES, Committed, Dropped, FollowDropped, Submit, Verdict
 from feiqian.execution.blocks import BLOCK, RESULT, RESULTS_CODEC
 from feiqian.execution.registry import Registry
 from feiqian.ledger.balances import BALANCES, balance_key
+from feiqian.modules.assets.messages import BatchLeg, BatchTransfer
 from feiqian.node.configuration import Layout
 from feiqian.node.initialise import LedgerExists, initialise
 from feiqian.state.store import Store
-from feiqian.testing.ledgers import ASSET, SampleLedger, consortium_text
+from feiqian.testing.ledgers import ASSET, SampleLedger, consortium_text, forge_sm2
 from feiqian.testing.processes import Channel, NodeProcess
 
 StartNode = Callable[..., NodeProcess]
@@ -290,6 +291,33 @@ def test_a_frame_that_is_never_finished_closes_its_connection(ledger: SampleLedg
         assert sound.status().is_ready
 
 
+def test_who_asks_is_told_of_what_was_dropped_also_what_was_before(make_ledger: MakeLedger, start: StartNode) -> None:
+    ledger = make_ledger(consortium_text({"sponsor_day_bytes": 2**17}))
+    legs = tuple([BatchLeg(ledger.addresses["south"], 1, bytes(64)) for _ in range(1000)])
+    message = BatchTransfer(ledger.addresses["lantern"], ASSET, legs)
+    # Two of these are more than the sponsor's day: the first stands on the ledger, refused for want of funds.
+    orders = [ledger.sign("lantern", [message]) for _ in range(2)]
+    node = start(ledger)
+    with node.connect() as channel:
+        channel.send(FollowDropped())
+        assert [rule(verdict) for verdict in channel.submit(orders)] == [ACCEPTED, ACCEPTED]
+        dropped = channel.receive(Dropped)
+        (drop,) = dropped.drops
+        assert (drop.tx_id, drop.sponsor, drop.accounts) == (
+            id_of(orders[1]),
+            "lantern-works",
+            (ledger.addresses["lantern"],),
+        )
+        assert (drop.codespace, drop.number) == ("ledger", 41)
+        assert "bytes on one UTC day; at most 131072" in drop.message
+        assert channel.metrics()["feiqian_left_out_total"] == 1
+        with node.connect() as later:
+            later.send(FollowDropped())
+            assert later.receive(Dropped) == dropped
+        channel.send(FollowDropped())
+        assert channel.read() is None
+
+
 def test_a_subscriber_that_stops_reading_is_dropped_and_the_ledger_goes_on(
     ledger: SampleLedger, start: StartNode
 ) -> None:
@@ -314,6 +342,25 @@ def test_a_subscriber_that_stops_reading_is_dropped_and_the_ledger_goes_on(
         while lazy.read() is not None:
             frames += 1
         assert frames < channel.status().height
+
+
+def test_nothing_that_a_stranger_sends_writes_a_line_of_its_own_into_the_log(
+    ledger: SampleLedger, start: StartNode
+) -> None:
+    node = start(ledger)
+    with node.connect() as channel, node.connect() as broken:
+        verdicts = channel.submit(forge_sm2(ledger.issue("treasury", 1)))
+        assert [rule(verdict) for verdict in verdicts] == [("execution", 3)] * 2
+        broken.socket.sendall(b"GET /\n{}\n HTTP/1.1\r\n\r\n")
+        assert broken.read() is None
+    assert node.terminate() == 0
+    assert [line["event"] for line in node.log_lines()] == [
+        "opened",
+        "ready",
+        "connection_closed",
+        "stopping",
+        "stopped",
+    ]
 
 
 def test_a_connection_over_the_limit_is_closed(ledger: SampleLedger, start: StartNode) -> None:

@@ -40,3 +40,25 @@ def test_a_layer_is_right_before_during_and_after_its_block_is_committed(tmp_pat
     assert upper.has_replay_id(20_000, b"i" * 32)
     assert upper.has_replay_id(20_000, b"k" * 32)
     store.close()
+
+
+def test_a_layer_is_laid_over_other_readers_and_leaves_them_and_itself_as_they_are(tmp_path: Path):
+    store = Store.create(tmp_path / "l", "c", 1, {b"t/a": b"1", b"t/c": b"3"}, 0, reserve_bytes=0)
+    layered = Layered(store, CHANGES, ((20_000, b"i" * 32),))
+    below = Layered(store, {b"t/c": b"over", b"t/d": b"4"}, ((20_000, b"j" * 32),))
+    other = layered.on(below)
+    assert other.get(b"t/c") == b"over"
+    assert list(other.scan(b"t/b")) == [(b"t/bb", b"between")]
+    assert list(other.scan(b"t/", b"t/bb")) == [(b"t/c", b"over"), (b"t/d", b"4"), (b"t/z", b"last")]
+    assert other.has_replay_id(20_000, b"i" * 32)
+    assert other.has_replay_id(20_000, b"j" * 32)
+    check(layered)
+    store.close()
+
+
+def test_a_scan_by_part_of_a_tables_name_finds_what_a_layer_wrote_into_all_such_tables(tmp_path: Path):
+    store = Store.create(tmp_path / "l", "c", 1, {b"tables/a": b"1", b"t/a": b"1", b"u/a": b"1"}, 0, reserve_bytes=0)
+    layered = Layered(store, {b"tables/b": b"2", b"tablet/a": b"3", b"t/b": b"4", b"v/a": b"5"})
+    assert [key for key, _ in layered.scan(b"table")] == [b"tables/a", b"tables/b", b"tablet/a"]
+    assert [key for key, _ in layered.scan(b"t/")] == [b"t/a", b"t/b"]
+    store.close()

@@ -185,6 +185,23 @@ def test_a_height_is_staged_on_others_that_are_not_committed(store: Store):
             check_proof(store, height, key, record)
 
 
+def test_a_height_staged_twice_leads_on_from_the_one_that_is_committed(store: Store):
+    records = {b"t/%d" % number: b"genuine" for number in range(200)}
+    genuine = store.stage(writes(1, dict(records)))
+    store.stage(writes(1, dict.fromkeys(records, b"another")))
+    store.commit(genuine)
+    advance(store, {b"t/7": b"changed"})
+    expected = {**dict(store.scan(b"")), **records, b"t/7": b"changed"}
+    assert store.app_hash == root_by_hand(expected)
+    check_proof(store, 2, b"t/8", b"genuine")
+
+
+def test_written_is_called_before_the_height_is_there_for_anyone(store: Store):
+    heights: list[int] = []
+    store.commit(store.stage(writes(1, {b"t/a": b"one"})), lambda: heights.append(store.height))
+    assert (heights, store.height) == ([0], 1)
+
+
 def test_stage_and_commit_refuse_what_does_not_follow(store: Store):
     first = store.stage(writes(1, {b"t/a": b"one"}))
     other = store.stage(writes(1, {b"t/a": b"other"}))
@@ -324,7 +341,7 @@ def test_a_record_deleted_and_made_again_is_right_at_each_height_and_after_pruni
             check_proof(store, height, b"t/k", history[height])
 
 
-def test_pruning_blocks_gives_up_blocks_ids_and_archive_but_none_with_live_replay_ids(store: Store):
+def test_pruning_blocks_gives_up_blocks_and_ids_but_none_with_live_replay_ids(store: Store):
     for _ in range(10):
         advance(store, {b"t/a": b"%d" % store.height}, time_ms=(store.height + 1) * 120_000)
     # The head stands at 1,200 s; ids live at most 600 s, so blocks from 600 s on (height 5) must stay.
@@ -335,10 +352,58 @@ def test_pruning_blocks_gives_up_blocks_ids_and_archive_but_none_with_live_repla
     assert store.result(tx_id(4, 0)) is None
     assert store.transaction(tx_id(4, 0)) is None
     assert store.used_ids(4) == []
-    assert store.archive_row(4) is None
-    assert store.archive_row(5) is not None
     assert store.result(tx_id(5, 0)) is not None
-    assert store.get_at(1, b"t/a") == b"0"
+    # State of every height can still be proved, for which its row and the archive row after it are needed.
+    check_proof(store, 1, b"t/a", b"0")
+    assert store.archive_row(2) is not None
+
+
+def archived(store: Store) -> list[int]:
+    return [height for height in range(1, store.height + 1) if store.archive_row(height) is not None]
+
+
+def test_archive_rows_go_once_neither_a_block_nor_a_provable_state_needs_them(store: Store):
+    for _ in range(12):
+        advance(store, {b"t/a": b"%d" % store.height}, time_ms=(store.height + 1) * 1_000_000)
+    assert store.prune_blocks(9, 100) == 8
+    assert archived(store) == list(range(1, 13))
+    while store.prune(6, 1000):
+        pass
+    assert store.prune_blocks(9, 3) == 0
+    # Height 5's begins what follows, and 6 is the first that can be proved.
+    assert archived(store) == [5, 6, 7, 8, 9, 10, 11, 12]
+    with pytest.raises(OutsideWindow, match="ask for 6 to 12"):
+        store.app_hash_at(4)
+    check_proof(store, 6, b"t/a", b"5")
+    while store.prune(12, 1000):
+        pass
+    assert store.prune_blocks(12, 1) == 1
+    assert archived(store) == [7, 8, 9, 10, 11, 12]
+    while store.prune_blocks(12, 1):
+        pass
+    assert archived(store) == [11, 12]
+    assert store.archive_row_below(12) == store.archive_row(11)
+    assert store.archive_row_below(11) is None
+
+
+def test_archive_rows_where_validators_change_are_kept_for_good(store: Store):
+    changes_at = {1: b"one", 5: b"two", 6: b"three", 10: b"four"}
+    validators = b""
+    for height in range(1, 16):
+        validators = changes_at.get(height, validators)
+        archive = ArchiveRow(height, b"h", b"c", validators)
+        store.commit(
+            store.stage(HeightWrites(height, height * 10**6, b"block", (), {b"t/a": b"%d" % height}, (), archive))
+        )
+    while store.prune(15, 1000):
+        pass
+    for limit in (1, 2, 1, 100):
+        store.prune_blocks(15, limit)
+    # On both sides of each change, so that a trail from the genesis leads on: 4 to 5, 5 to 6, 9 to 10.
+    assert archived(store) == [4, 5, 6, 9, 10, 14, 15]
+    while store.prune_blocks(15, 100):
+        pass
+    assert archived(store) == [4, 5, 6, 9, 10, 14, 15]
 
 
 def test_pruning_blocks_gives_up_closed_buckets_of_the_id_index(store: Store, monkeypatch: pytest.MonkeyPatch):

@@ -98,6 +98,33 @@ def test_the_start_of_a_block_shows_nothing_that_the_block_wrote_and_takes_no_wr
         start.keep()
 
 
+def test_what_was_read_ahead_is_not_read_again_and_hides_no_write():
+    committed = Committed({b"test.counts/a": count(1), b"test.counts/b": count(2)})
+    state = BlockState(committed)
+    COUNTS.put(state, b"a", Count(9))
+    state.read_ahead(COUNTS, [b"a", b"b", b"none"])
+    assert committed.asked == [b"test.counts/a", b"test.counts/b", b"test.counts/none"]
+    assert [COUNTS.get(state, key) for key in (b"a", b"b", b"none")] == [Count(9), Count(2), None]
+    assert [COUNTS.get(state.start(), key) for key in (b"a", b"b", b"none")] == [Count(1), Count(2), None]
+    assert len(committed.asked) == 3
+    assert state.changes() == {b"test.counts/a": count(9)}
+
+
+def test_whether_a_record_is_there_is_said_without_decoding_it():
+    state = BlockState(Committed({b"test.counts/a": b"no record", b"test.counts/b": b"none either"}))
+    start, overlay = state.start(), Overlay(state)
+    COUNTS.put(state, b"c", Count(1))
+    COUNTS.delete(state, b"b")
+    COUNTS.delete(overlay, b"c")
+    seen = {name: [COUNTS.has(view, name.encode()) for view in (start, state, overlay)] for name in "abcd"}
+    assert seen == {
+        "a": [True, True, True],
+        "b": [True, False, False],
+        "c": [False, True, False],
+        "d": [False, False, False],
+    }
+
+
 def test_tables_whose_names_begin_alike_do_not_mix():
     state = BlockState(Committed({b"test.count/s/x": count(1), b"test.counts/x": count(2)}))
     NEIGHBOURS.put(state, b"s/y", Count(3))

@@ -1,7 +1,7 @@
 """Random choices for drawing messages: mostly what the ledger would accept now, sometimes anything at all.
 
-Hypothesis draws one number for each transaction; the choices follow from it evenly. A failure replays, and shrinks to
-the few steps that it needs.
+Hypothesis draws a few bytes for each step; the choices follow from them evenly. A failure replays, and shrinks to the
+few steps that it needs.
 """
 
 import random

@@ -21,6 +21,7 @@ from feiqian.execution.genesis import genesis_changes
 from feiqian.execution.registry import Registry, discover
 from feiqian.ledger.context import BlockInfo, Message
 from feiqian.ledger.events import Posted
+from feiqian.ledger.invariants import Scope
 from feiqian.state.layered import Layered, ReplayingReader
 from feiqian.state.store import HeightWrites, Store
 from feiqian.state.tables import BlockState, Changes
@@ -41,7 +42,7 @@ from feiqian.testing.simulation.records import LEDGER_RECORDS
 from feiqian.wallet.signing import build_transaction, sign_transaction
 
 MEMORY, STORE, LAYERED = "memory", "store", "layered"
-MAX_AHEAD = 2
+MAX_AHEAD = 3
 WORK_PER_SIGNATURE = 1_000
 RESULTS_KEPT = 600
 """Heights after which the digests of a block leave state: `proof_window` at its least, of which no run makes more."""
@@ -345,10 +346,9 @@ class World:
     def _check_invariants(self, found: MemoryState, changes: Changes) -> None:
         """Every invariant holds over what the block touched, and over all state."""
         before, after = BlockState(self.seen), BlockState(found)
-        touched = frozenset(changes)
-        for claim in registry().invariants:
-            assert list(claim(before, after, touched)) == []
-            assert list(claim(before, after, None)) == []
+        for scope in (Scope(before, after, changes), Scope(before, after, None)):
+            for claim in registry().invariants:
+                assert list(claim(scope)) == []
         self.seen = found
 
     def _check_postings(self, results: Sequence[Result]) -> None:

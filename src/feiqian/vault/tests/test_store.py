@@ -24,7 +24,7 @@ def test_put_is_idempotent_and_get_returns_what_was_put(store, path):
     sealed = seal(b"remittance", READERS)
     assert store.put(sealed.envelope, "ada-works", 1000) == sealed.commitment
     assert store.put(sealed.envelope, "harbour-bank", 1500) == sealed.commitment
-    expected = (sealed.commitment, sealed.envelope, "ada-works", 1000, None)
+    expected = (sealed.commitment, sealed.envelope, "harbour-bank", "ada-works", 1000, None)
     assert store.get(sealed.commitment) == expected
     assert open_vault(path).get(sealed.commitment) == expected
     assert store.get(bytes(32)) is None
@@ -39,7 +39,7 @@ def test_what_is_erased_stays_erased(store):
     sealed = seal(b"remittance", READERS)
     store.put(sealed.envelope, "ada-works", 0)
     assert store.erase(sealed.commitment, 5)
-    assert store.get(sealed.commitment) == (sealed.commitment, None, "ada-works", 0, 5)
+    assert store.get(sealed.commitment) == (sealed.commitment, None, None, "ada-works", 0, 5)
     assert not store.erase(sealed.commitment, 6)
     assert not store.erase(bytes(32), 6)
     with pytest.raises(DocumentErased):
@@ -59,3 +59,18 @@ def test_erased_bytes_are_in_no_file_of_the_database(store, path):
     assert found()
     store.erase(sealed.commitment, 1)
     assert found() == []
+
+
+def test_what_is_forgotten_leaves_nothing_and_may_come_again(store, path):
+    sealed = [seal(bytes([number]) * 5000, READERS) for number in range(3)]
+    for each in sealed:
+        store.put(each.envelope, "ada-works", 0)
+    store.erase(sealed[2].commitment, 1)
+    # A tombstone stays: it was on the ledger once.
+    assert store.forget_all([each.commitment for each in sealed[1:]]) == 1
+    assert [row.commitment for row in store.kept_after(b"", 10)] == [sealed[0].commitment]
+    assert store.get(sealed[1].commitment) is None
+    assert store.get(sealed[2].commitment).erased_at_ms == 1
+    marker = sealed[1].envelope[1000:1100]
+    assert not any(marker in file.read_bytes() for file in path.parent.iterdir())
+    assert store.put(sealed[1].envelope, "ada-works", 5) == sealed[1].commitment

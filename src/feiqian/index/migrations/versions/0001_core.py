@@ -1,4 +1,4 @@
-"""The core tables: blocks, results, transactions, events, parties, accounts, balances, entries, and the marker."""
+"""The core tables: blocks, results, events, parties, accounts, holders, entries, and the marker."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,12 +12,10 @@ _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     """Make the tables of the first release."""
     _marker_and_blocks()
-    _results_and_transactions()
+    _results()
     _events()
-    _parties("event_parties", "member", sa.Text)
-    _parties("transaction_parties", "member", sa.Text)
-    _parties("event_accounts", "account", sa.LargeBinary)
-    _parties("transaction_accounts", "account", sa.LargeBinary)
+    _parties("result_members", "member", sa.Text)
+    _parties("result_accounts", "account", sa.LargeBinary)
     _accounts()
 
 
@@ -44,27 +42,21 @@ def _marker_and_blocks() -> None:
     )
 
 
-def _results_and_transactions() -> None:
+def _results() -> None:
     op.create_table(
         "results",
         sa.Column("position", _BIG, primary_key=True, autoincrement=False),
         sa.Column("id", sa.LargeBinary, nullable=False),
+        sa.Column("id_head", _BIG, nullable=False),
         sa.Column("is_trigger", sa.Boolean, nullable=False),
         sa.Column("codespace", sa.Text, nullable=False),
         sa.Column("number", _BIG, nullable=False),
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("work", _BIG, nullable=False),
+        sa.Column("sponsor", sa.Text),
+        sa.Column("kinds", sa.Text),
     )
-    op.create_index("ix_results_id", "results", ["id"])
-    op.create_table(
-        "transactions",
-        sa.Column("position", _BIG, primary_key=True, autoincrement=False),
-        sa.Column("tx_id", sa.LargeBinary, nullable=False),
-        sa.Column("sponsor", sa.Text, nullable=False),
-        sa.Column("kinds", sa.Text, nullable=False),
-        sa.Column("expires_at_ms", _BIG, nullable=False),
-        sa.Column("size_bytes", sa.Integer, nullable=False),
-    )
+    op.create_index("ix_results_id_head", "results", ["id_head"])
 
 
 def _events() -> None:
@@ -75,7 +67,10 @@ def _events() -> None:
         sa.Column("event_index", sa.Integer, nullable=False),
         sa.Column("tag", sa.Text, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("members", sa.Text, nullable=False),
+        sa.Column("accounts", sa.LargeBinary, nullable=False),
     )
+    op.create_index("ix_events_result_position", "events", ["result_position"])
 
 
 def _parties(name: str, party: str, party_type: type[sa.types.TypeEngine]) -> None:
@@ -97,20 +92,18 @@ def _accounts() -> None:
     )
     op.create_index("ix_accounts_member", "accounts", ["member"])
     op.create_table(
-        "balances",
-        sa.Column("account", sa.LargeBinary, primary_key=True),
+        "holders",
         sa.Column("asset", sa.Text, primary_key=True),
-        sa.Column("posted_minor", _BIG, nullable=False),
-        sa.Column("entry_count", _BIG, nullable=False),
-        sa.Column("position", _BIG, nullable=False),
+        sa.Column("account", sa.LargeBinary, primary_key=True),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_holders_account", "holders", ["account"])
     op.create_table(
         "entries",
         sa.Column("account", sa.LargeBinary, primary_key=True),
+        sa.Column("asset", sa.Text, primary_key=True),
         sa.Column("position", _BIG, primary_key=True, autoincrement=False),
         sa.Column("leg_index", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("asset", sa.Text, nullable=False),
         sa.Column("sequence", _BIG, nullable=False),
         sa.Column("amount_minor", _BIG, nullable=False),
         sa.Column("posted_minor", _BIG, nullable=False),

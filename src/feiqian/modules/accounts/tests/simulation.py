@@ -122,6 +122,8 @@ def set_frozen(run: Run, message: SetFrozen) -> None:
 def draw_set_limit(pick: Pick) -> SetLimit:
     asset, target = pick.asset(), pick.account()
     issuer = pick.model.assets[asset].issuance_account if asset in pick.model.assets else pick.account()
+    drawing = [at for (at, code), facts in pick.model.balances.items() if code == asset and facts.posted < facts.held]
+    target = pick.one((target, *sorted(at for at in drawing if at != issuer)))
     used = -pick.model.balance(target, asset).posted + pick.model.balance(target, asset).held
     limit = pick.one((0, 100, pick.integer(0, 2_000), max(0, used), max(0, used - 1), 2**62))
     return SetLimit(issuer if not pick.rarely() else pick.account(), target, asset, limit)

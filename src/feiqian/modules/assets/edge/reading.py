@@ -3,27 +3,29 @@
 import sqlalchemy as sa
 
 from feiqian.core.addresses import to_text
-from feiqian.index.tables import ACCOUNTS, BALANCES, split_position
+from feiqian.index.tables import ACCOUNTS, ENTRIES, HOLDERS, split_position
 from feiqian.modules.assets.edge.projections import CONTROLS, HOLDS, ISSUES, STANDINGS
 from feiqian.modules.assets.edge.shapes import ControlBody, HoldBody, HolderBody, IssueBody
 
 
 def holders(engine: sa.Engine, asset: str, issuance_account: bytes, after: bytes, limit: int) -> list[HolderBody]:
     """Return the accounts with entries in an asset, its issuance account apart, in address order."""
-    standing = sa.and_(STANDINGS.c.asset == BALANCES.c.asset, STANDINGS.c.account == BALANCES.c.account)
+    of_holder = sa.and_(ENTRIES.c.account == HOLDERS.c.account, ENTRIES.c.asset == HOLDERS.c.asset)
+    last_entry = sa.select(ENTRIES.c.posted_minor).where(of_holder).correlate(HOLDERS)
+    standing = sa.and_(STANDINGS.c.asset == HOLDERS.c.asset, STANDINGS.c.account == HOLDERS.c.account)
     question = (
         sa.select(
-            BALANCES.c.account,
+            HOLDERS.c.account,
             ACCOUNTS.c.member,
-            BALANCES.c.posted_minor,
+            last_entry.order_by(ENTRIES.c.position.desc(), ENTRIES.c.leg_index.desc()).limit(1).scalar_subquery(),
             sa.func.coalesce(STANDINGS.c.is_frozen, sa.false()),
             sa.func.coalesce(STANDINGS.c.is_listed, sa.false()),
             STANDINGS.c.reason,
         )
-        .join(ACCOUNTS, ACCOUNTS.c.address == BALANCES.c.account)
+        .join(ACCOUNTS, ACCOUNTS.c.address == HOLDERS.c.account)
         .join(STANDINGS, standing, isouter=True)
-        .where(BALANCES.c.asset == asset, BALANCES.c.account > after, BALANCES.c.account != issuance_account)
-        .order_by(BALANCES.c.account)
+        .where(HOLDERS.c.asset == asset, HOLDERS.c.account > after, HOLDERS.c.account != issuance_account)
+        .order_by(HOLDERS.c.account)
         .limit(limit)
     )
     with engine.connect() as connection:

@@ -13,6 +13,7 @@ from feiqian.ledger.accounts import open_account, require_account
 from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.balances import get_balance
 from feiqian.ledger.context import BlockInfo, Context, Event, Message
+from feiqian.ledger.invariants import Scope
 from feiqian.ledger.members import add_member
 from feiqian.ledger.records import Balance, Member, Policy
 from feiqian.modules.assets import MODULE
@@ -26,6 +27,7 @@ EUR = "EUR.harbour-bank"
 OIL = "OIL.harbour-bank"
 MEMBERS = (("harbour-bank", "bank"), ("ada-works", "company"), ("bo-trade", "company"), ("court", "regulator"))
 ACCOUNTS = (
+    ("administration", "harbour-bank"),
     ("vault", "harbour-bank"),
     ("harbour", "harbour-bank"),
     ("ada", "ada-works"),
@@ -68,12 +70,12 @@ class World:
         """Run a function on a context of its own and hold every invariant, over what it touched and over all."""
         ctx = self.context()
         function(ctx, *arguments)
-        touched = frozenset(ctx.state.written)
+        touched = Scope(Overlay(self.state), ctx.state, ctx.state.written)
         for invariant in (*LEDGER_INVARIANTS, *MODULE.invariants):
-            assert list(invariant(Overlay(self.state), ctx.state, touched)) == []
+            assert list(invariant(touched)) == []
         ctx.state.keep()
         for invariant in (*LEDGER_INVARIANTS, *MODULE.invariants):
-            assert list(invariant(self.state, self.state, None)) == []
+            assert list(invariant(Scope(self.state, self.state, None))) == []
         return ctx.events
 
     def run(self, message: Message) -> list[Event]:
@@ -101,11 +103,11 @@ class World:
 
     def definition(self, **changes: Any) -> Define:
         values: dict[str, Any] = {
+            "account": self["administration"],
             "code": EUR,
             "name": "Harbour euro",
             "currency": "EUR",
             "scale": 2,
-            "issuer": "harbour-bank",
             "issuance_account": self["vault"],
             "supply_cap_minor": 1_000_000,
             "is_freezable": True,

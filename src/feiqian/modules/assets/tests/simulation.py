@@ -32,6 +32,7 @@ from feiqian.testing.simulation.model import (
     Run,
     account_of,
     active_member,
+    administered_by,
     asset_of,
     hold_of,
     place_hold,
@@ -167,15 +168,16 @@ def controlled(pick: Pick) -> str:
 def draw_define(pick: Pick) -> Define:
     account = pick.named("north", "south", "mint", "mill")
     issuer = pick.model.accounts[account].member if account in pick.model.accounts else "mint"
+    own = sorted(at for at, facts in pick.model.accounts.items() if facts.member == issuer)
     cap = pick.one((1_000, 5_000, MAX_MINOR))
     is_freezable = pick.flag()
     return Define(
+        account=account,
         code=pick.one(("NEW", "BOND")) + "." + (issuer if not pick.rarely() else "mint"),
         name="new",
         currency=pick.one((None, "EUR")),
         scale=pick.one((0, 2)),
-        issuer=issuer if not pick.rarely() else pick.member()[:32],
-        issuance_account=account,
+        issuance_account=pick.some(own, pick.account()),
         supply_cap_minor=cap,
         is_freezable=is_freezable,
         is_allow_listed=pick.rarely(4),
@@ -187,20 +189,20 @@ def draw_define(pick: Pick) -> Define:
 
 def define(run: Run, message: Define) -> None:
     model = run.model
-    refuse(not message.code.endswith("." + message.issuer), "assets", 8)
-    issuer = active_member(model, message.issuer)
-    refuse(not {"bank", "issuer"} & set(issuer.roles), "assets", 9)
+    issuer = administered_by(model, message.account)
+    refuse(not message.code.endswith("." + issuer), "assets", 8)
+    refuse(not {"bank", "issuer"} & set(active_member(model, issuer).roles), "assets", 9)
     cap = message.supply_cap_minor
     daily = cap if message.daily_limit_minor is None else message.daily_limit_minor
     refuse(daily > cap or (message.transfer_limit_minor or 0) > daily, "assets", 10)
     refuse(message.code in model.assets, "ledger", 14)
-    refuse(account_of(model, message.issuance_account).member != message.issuer, "ledger", 15)
+    refuse(account_of(model, message.issuance_account).member != issuer, "ledger", 15)
     if message.controller is not None:
         account_of(model, message.controller)
     refuse(message.is_freezable and message.controller is None, "ledger", 15)
     model.assets[message.code] = Asset(
         message.scale,
-        message.issuer,
+        issuer,
         message.issuance_account,
         cap,
         message.is_freezable,
@@ -452,9 +454,13 @@ def forced(run: Run, message: ForcedTransfer) -> None:
 # --- who must sign ---
 
 
-def by_issuance(message: Issue | Define | AllowHolder | DisallowHolder):
-    code = message.code if isinstance(message, Define) else message.asset
-    return ((message.issuance_account, code, message.amount_minor if isinstance(message, Issue) else None),)
+def by_administration(message: Define):
+    return ((message.account, message.code, None),)
+
+
+def by_issuance(message: Issue | AllowHolder | DisallowHolder):
+    amount = message.amount_minor if isinstance(message, Issue) else None
+    return ((message.issuance_account, message.asset, amount),)
 
 
 def by_account(message: Redeem | PlaceHold):
@@ -485,13 +491,14 @@ def story(book) -> None:
     names = book.names
     mint, mill, shop, watch, north = (names[name] for name in ("mint", "mill", "shop", "watch", "north"))
 
-    def bond(issuer: str) -> Define:
-        return Define("BOND.north", "Bond", "EUR", 2, issuer, north, 1_000, False, False, 100, 500, None)
+    def bond(account: bytes) -> Define:
+        return Define(account, "BOND.north", "Bond", "EUR", 2, north, 1_000, False, False, 100, 500, None)
 
     book.block(
-        book.done(bond("north")),
-        book.refused("ledger", 14, bond("north")),
-        book.refused("assets", 8, bond("mint")),
+        book.done(bond(north)),
+        book.refused("ledger", 14, bond(north)),
+        book.refused("ledger", 50, bond(names["north-settling"])),
+        book.refused("assets", 8, bond(mint)),
         book.done(AllowHolder(mint, mill, "GLD")),
         book.done(AllowHolder(mint, shop, "GLD")),
         book.refused("assets", 1, AllowHolder(watch, mill, "GLD")),
@@ -558,7 +565,7 @@ def story(book) -> None:
 
 SIMULATION = Simulation(
     rules={
-        Define: Rule(draw_define, by_issuance, define),
+        Define: Rule(draw_define, by_administration, define),
         Issue: Rule(draw_issue, by_issuance, issue),
         Redeem: Rule(draw_redeem, by_account, redeem),
         Transfer: Rule(draw_transfer, by_payer, transfer),

@@ -74,6 +74,7 @@ def test_genesis_without_assets_defines_none(bare_world, section):
     ("changes", "rule", "words"),
     [
         ({"colour": "red"}, ("core", 1), "colour"),
+        ({"code": "CN Y"}, ("core", 1), "[[assets]] entry 1"),
         ({"supply_cap": None}, ("core", 1), "supply_cap"),
         ({"supply_cap": "1.005"}, ("core", 1), "fraction digits"),
         ({"supply_cap": "0"}, ("core", 1), ">= 1"),

@@ -5,6 +5,7 @@ import pytest
 
 from feiqian.core.encoding import Codec, encode
 from feiqian.core.errors import Undecodable
+from feiqian.ledger.accounts import set_administration
 from feiqian.ledger.assets import ASSETS
 from feiqian.ledger.authority import authorise
 from feiqian.ledger.context import Claim
@@ -52,7 +53,7 @@ def test_define_brings_an_asset_with_its_cap_as_issuance_limit(bare_world):
     assert bare_world.run(message) == [AssetDefined(EUR, asset)]
     assert ASSETS.get(bare_world.state, EUR.encode()) == asset
     assert bare_world.balance("vault") == Balance(0, 0, 1_000_000, False, False)
-    assert message.claims() == (Claim(bare_world["vault"], EUR),)
+    assert message.claims() == (Claim(bare_world["administration"], EUR),)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +62,7 @@ def test_define_brings_an_asset_with_its_cap_as_issuance_limit(bare_world):
         ({"code": "EUR"}, ("assets", 8)),
         ({"code": "EURharbour-bank"}, ("assets", 8)),
         ({"code": "EUR.ada-works"}, ("assets", 8)),
-        ({"code": "EUR.ada-works", "issuer": "ada-works"}, ("assets", 9)),
-        ({"code": "EUR.nobody", "issuer": "nobody"}, ("ledger", 1)),
+        ({"account": bytes(32)}, ("ledger", 5)),
         ({"daily_limit_minor": 1_000_001}, ("assets", 10)),
         ({"transfer_limit_minor": 1_000_001}, ("assets", 10)),
         ({"transfer_limit_minor": 501, "daily_limit_minor": 500}, ("assets", 10)),
@@ -73,6 +73,18 @@ def test_define_brings_an_asset_with_its_cap_as_issuance_limit(bare_world):
 )
 def test_define_refuses(bare_world, changes, rule):
     assert bare_world.refuse(bare_world.definition(**changes)) == rule
+
+
+def test_only_the_administration_account_defines_what_its_member_issues(bare_world):
+    """A bank's customer holds an account of the bank; it makes no money in the bank's name, nor does the vault."""
+    for name in ("harbour", "vault"):
+        assert bare_world.refuse(bare_world.definition(account=bare_world[name])) == ("ledger", 50)
+    foreign = bare_world.definition(account=bare_world["ada"])
+    assert bare_world.refuse(foreign) == ("assets", 8)
+    assert bare_world.refuse(msgspec.structs.replace(foreign, code="EUR.ada-works")) == ("assets", 9)
+    bare_world.do(set_administration, "harbour-bank", bare_world["harbour"])
+    assert bare_world.refuse(bare_world.definition()) == ("ledger", 50)
+    bare_world.run(bare_world.definition(account=bare_world["harbour"]))
 
 
 def test_define_refuses_another_members_issuance_account_and_a_taken_code(world):
@@ -118,6 +130,7 @@ def test_redeem_ends_units(world):
     ]
     assert world.posted("vault", "ada") == [-380_00, 380_00]
     assert message.claims() == (Claim(world["ada"], EUR, 120_00),)
+    assert message.touches() == ((world["ada"], EUR),)
 
 
 def test_redeem_refuses(world):
@@ -132,6 +145,7 @@ def test_transfer_moves_units(world):
     assert world.run(message) == [pair(world, "ada", "bo", 125_50), event]
     assert world.posted("vault", "ada", "bo") == [-500_00, 374_50, 125_50]
     assert message.claims() == (Claim(world["ada"], EUR, 125_50),)
+    assert message.touches() == ((world["ada"], EUR), (world["bo"], EUR))
     assert event.accounts() == (world["ada"], world["bo"])
 
 

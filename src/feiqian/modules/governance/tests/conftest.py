@@ -11,6 +11,7 @@ from feiqian.ledger import INVARIANTS as LEDGER_INVARIANTS
 from feiqian.ledger.accounts import open_account
 from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.context import BlockInfo, Context, Event, Message
+from feiqian.ledger.invariants import Scope
 from feiqian.ledger.members import add_member, require_member
 from feiqian.ledger.records import Member, Policy
 from feiqian.modules.governance import MODULE
@@ -71,12 +72,12 @@ class World:
         ctx = Context(Overlay(self.state), block, origin, None, frozenset(), NoDispatch())
         function(ctx, *arguments)
         invariants = () if is_founding else (*LEDGER_INVARIANTS, *MODULE.invariants)
-        touched = frozenset(ctx.state.written)
+        touched = Scope(Overlay(self.state), ctx.state, ctx.state.written)
         for invariant in invariants:
-            assert list(invariant(Overlay(self.state), ctx.state, touched)) == []
+            assert list(invariant(touched)) == []
         ctx.state.keep()
         for invariant in invariants:
-            assert list(invariant(self.state, self.state, None)) == []
+            assert list(invariant(Scope(self.state, self.state, None))) == []
         return ctx.events
 
     def run(self, message: Any) -> list[Event]:

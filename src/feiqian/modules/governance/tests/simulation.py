@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from feiqian.core.encoding import Record
+from feiqian.core.encoding import Record, encode
 from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.context import Message
+from feiqian.ledger.records import Policy, PolicyKey, PolicyRule, RoleThreshold
 from feiqian.modules.governance.handlers import ExpireProposal
 from feiqian.modules.governance.messages import (
     AdmitMember,
@@ -45,6 +46,7 @@ from feiqian.testing.simulation.picking import UNKNOWN_ID, Pick
 from feiqian.testing.simulation.records import trigger_key
 
 NOTICE_BLOCKS = 10
+MAX_ACTION_BYTES = 15 * 1024
 BOUNDS = {
     "max_approval_days": (1, 366),
     "max_block_bytes": (512 * 1024, 16 * 2**20),
@@ -60,6 +62,11 @@ BOUNDS = {
     "approvals_needed": (1, 1_000),
     "voting_days": (1, 366),
 }
+# Larger than an action may be: 9 rules of 32 kinds of 64 characters each.
+LARGE_POLICY = Policy(
+    (PolicyKey(KEYS["spare"].public, 1, "owner"),),
+    (PolicyRule(tuple(f"assets.{place:057}" for place in range(32)), None, None, (RoleThreshold("owner", 1),)),) * 9,
+)
 OWN_RULES = ("approvals_needed", "voting_days")
 
 GENESIS = {"approvals_needed": 2, "voting_days": 2}
@@ -270,29 +277,32 @@ def draw_action(pick: Pick):
     member = pick.member()
     own = [address for address, facts in pick.model.accounts.items() if facts.member == member]
     speaking = pick.one((None, own[0] if own else None, own[-1] if own else None, pick.account()))
-    suspended = [name for name, facts in pick.model.members.items() if facts.is_suspended]
-    frozen = sorted(at for at, facts in pick.model.accounts.items() if facts.frozen_by is not None)
+    gone = pick.model.table("governance.departures")
+    suspended = [name for name, facts in pick.model.members.items() if facts.is_suspended and name not in gone]
+    frozen = sorted(at for at, facts in pick.model.accounts.items() if facts.frozen_by == "governance")
     kind = pick.integer(0, 13)
-    if kind == 12:
-        return FreezeAccount(pick.account(), "")
-    if kind == 13:
-        return ReleaseAccount(pick.some(frozen, pick.account()), "")
+    if kind >= 12:
+        # What can be undone is undone about as often as it is done; what cannot is asked for rarely.
+        is_release = bool(frozen) != pick.rarely(4)
+        return (
+            ReleaseAccount(pick.some(frozen, pick.account()), "") if is_release else FreezeAccount(pick.account(), "")
+        )
     if kind < 2:
-        return AdmitMember(pick.one(("reed", "fern", member)), draw_identity(pick), pick.policy(), bytes(8))
+        policy = pick.policy() if not pick.rarely() else LARGE_POLICY
+        return AdmitMember(pick.one(("reed", "fern", member)), draw_identity(pick), policy, bytes(8))
     if kind < 4:
         return ChangeMember(member, draw_identity(pick), speaking)
     if kind < 6:
         return draw_parameters(pick)
     if kind == 6:
         return RemoveMember(member)
-    if kind == 7 and not suspended:
-        return SuspendMember(member)
-    if 7 <= kind < 10:
-        return ReinstateMember(pick.some(suspended, member))
-    if kind == 10:
-        # Mostly so far ahead that the run ends before: at that height this release stops.
-        return ScheduleUpgrade(pick.one((10_000, 10_000, 10_000, 40, 9)), pick.one((2, 2, 2, 3)))
-    return CancelUpgrade()
+    if kind < 10:
+        is_reinstatement = bool(suspended) != pick.rarely(3)
+        return ReinstateMember(pick.some(suspended, member)) if is_reinstatement else SuspendMember(member)
+    if bool(pick.model.upgrade) != pick.rarely(3):
+        return CancelUpgrade()
+    # Mostly so far ahead that the run ends before: at that height this release stops.
+    return ScheduleUpgrade(pick.one((10_000, 10_000, 10_000, 10_000, 10_000, 40, 9)), pick.one((2, 2, 2, 3)))
 
 
 def draw_identity(pick: Pick) -> Identity:
@@ -340,8 +350,11 @@ def draw_vote(pick: Pick) -> Vote:
 
 
 def draw_withdraw(pick: Pick) -> Withdraw:
-    proposal = a_proposal(pick)
-    facts = pick.model.table("governance.proposals").get(proposal)
+    proposals = pick.model.table("governance.proposals")
+    decided = sorted(key for key, proposal in proposals.items() if proposal.decision is not None)
+    # Seldom one that may still be voted on, or little would ever be decided.
+    proposal = a_proposal(pick) if pick.rarely(4) else pick.some(decided, UNKNOWN_ID)
+    facts = proposals.get(proposal)
     voting = pick.model.administrations
     account = voter(pick) if facts is None or pick.rarely() else voting.get(facts.proposer, pick.account())
     return Withdraw(account, proposal)
@@ -376,6 +389,7 @@ def open_proposal(run: Run, proposal: bytes) -> Proposal:
 
 def propose(run: Run, message: Propose) -> None:
     member = governor_by(run, message.account)
+    refuse(len(encode(message.action)) > MAX_ACTION_BYTES, "governance", 7)
     check(run, message.action)
     proposal = run.new_id()
     expires_at_ms = run.time_ms + run.model.table("governance.rules")["voting_days"] * DAY_MS
@@ -397,7 +411,8 @@ def vote(run: Run, message: Vote) -> None:
     member = governor_by(run, message.account)
     facts = open_proposal(run, message.proposal)
     refuse((message.proposal, member) in run.model.table("governance.ballots"), "governance", 5)
-    if message.is_approval and outcome(run.model, message.proposal, member, True) == "approved":
+    # A rejection decides too, where the approvals needed have become fewer since, or a voter is in office again.
+    if outcome(run.model, message.proposal, member, message.is_approval) == "approved":
         check(run, facts.action)
     cast(run, message.proposal, member, message.account, message.is_approval)
 

@@ -14,6 +14,7 @@ from feiqian.modules.governance.events import (
     ProposalRejected,
     ProposalWithdrawn,
     Proposed,
+    UpgradeScheduled,
     Voted,
 )
 from feiqian.modules.governance.handlers import ExpireProposal
@@ -22,6 +23,7 @@ from feiqian.modules.governance.messages import (
     ParameterChange,
     Propose,
     ReinstateMember,
+    ScheduleUpgrade,
     SetParameters,
     SuspendMember,
     Vote,
@@ -124,6 +126,40 @@ def test_a_deciding_vote_is_refused_where_the_action_no_longer_fits(world):
     assert world.refuse(Vote(world["regulator"], proposal, True)) == ("governance", 9)
     world.enact(ReinstateMember("ada-works"))
     assert world.vote("regulator", proposal)[-1].record.is_suspended
+
+
+def test_a_rejection_decides_where_the_approvals_given_suffice_by_then(world):
+    world.enact(SetParameters((ParameterChange("approvals_needed", 3),)))
+    lower = world.propose("harbour-bank", SetParameters((ParameterChange("approvals_needed", 2),)))
+    world.vote("lotus-bank", lower)
+    proposal = world.propose("harbour-bank", SUSPEND)
+    world.vote("lotus-bank", proposal)
+    world.vote("regulator", lower)
+    assert world.proposal(proposal).status == "open"
+    suspended = Member("Ada-Works", None, None, None, ("company",), None, True)
+    assert world.vote("regulator", proposal, False) == [
+        Voted(proposal, "regulator", False, 2, 1),
+        ProposalApproved(proposal, "harbour-bank", SUSPEND, 2, 2),
+        MemberChanged("ada-works", suspended),
+    ]
+
+
+def test_a_rejection_that_decides_is_refused_where_the_action_no_longer_fits(world):
+    world.enact(SetParameters((ParameterChange("approvals_needed", 3),)))
+    first, second, lower = (
+        world.propose("harbour-bank", action)
+        for action in (
+            ScheduleUpgrade(1_000, 2),
+            ScheduleUpgrade(2_000, 2),
+            SetParameters((ParameterChange("approvals_needed", 2),)),
+        )
+    )
+    for proposal in (first, second, lower):
+        world.vote("lotus-bank", proposal)
+    world.vote("regulator", lower)
+    assert world.vote("regulator", first, False)[-1] == UpgradeScheduled(1_000, 2)
+    assert world.refuse(Vote(world["regulator"], second, False)) == ("governance", 19)
+    assert world.proposal(second).status == "open"
 
 
 def test_votes_of_governors_out_of_office_do_not_count(world, identity):

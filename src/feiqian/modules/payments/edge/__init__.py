@@ -3,6 +3,6 @@
 from feiqian.api.edge import Edge
 from feiqian.modules.payments.edge.commands import app
 from feiqian.modules.payments.edge.projections import PROJECTION
-from feiqian.modules.payments.edge.routes import ROUTES
+from feiqian.modules.payments.edge.routes import NOTES, ROUTES
 
-EDGE = Edge(projections=(PROJECTION,), routes=ROUTES, commands=app)
+EDGE = Edge(projections=(PROJECTION,), routes=ROUTES, commands=app, notes=NOTES)

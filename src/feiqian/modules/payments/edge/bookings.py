@@ -128,6 +128,11 @@ def totals_fields(bookings: tuple[Booking, ...], account: StatedAccount) -> dict
     return {"ttl_cdt_ntries": counted(credited), "ttl_dbt_ntries": counted(debited)}
 
 
+def pagination_fields(page: int, *, is_last: bool) -> dict[str, Any]:
+    """Return a `Pagination1`. Its page number has at most five digits."""
+    return {"pg_nb": str(page), "last_pg_ind": is_last}
+
+
 def number_fields(number: AccountNumber) -> dict[str, Any]:
     """Return an account's `Id`."""
     if number.kind == "iban":

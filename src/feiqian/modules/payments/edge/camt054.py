@@ -11,6 +11,7 @@ from feiqian.modules.payments.edge.bookings import (
     StatedAccount,
     account_fields,
     entry_fields,
+    pagination_fields,
     time_text,
     totals_fields,
 )
@@ -19,11 +20,13 @@ MESSAGE = "camt.054.001.08"
 
 
 class Notification(Struct, frozen=True):
-    """Bookings on one account that its owner is told of."""
+    """Bookings on one account that its owner is told of; a long one in pages, as a statement."""
 
     id: str
     account: StatedAccount
     bookings: tuple[Booking, ...]
+    page: int = 1
+    is_last: bool = True
 
 
 def write_notifications(notifications: Sequence[Notification], message_id: str, created_at_ms: int) -> bytes:
@@ -48,6 +51,7 @@ def _notification(notification: Notification, created_at: str) -> dict[str, Any]
     account = notification.account
     return {
         "id": notification.id,
+        "ntfctn_pgntn": pagination_fields(notification.page, is_last=notification.is_last),
         "cre_dt_tm": created_at,
         "acct": account_fields(account),
         "txs_summry": totals_fields(notification.bookings, account),

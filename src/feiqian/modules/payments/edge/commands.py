@@ -4,19 +4,21 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
+from feiqian.cli.arguments import Day, Hex, Iban, OutFile
 from feiqian.cli.connection import KeyPaths, Url, connect
 from feiqian.cli.keys import read_passphrase
 from feiqian.cli.output import EXIT_REFUSED, Output
-from feiqian.client import Client, Refused
+from feiqian.client import Client, Refused, Unreachable
 from feiqian.client.calls import segment
 from feiqian.core.addresses import from_text
 from feiqian.core.amounts import to_decimal_text
@@ -28,11 +30,11 @@ from feiqian.ledger.records import Policy
 from feiqian.modules.payments.edge import onboarding, pain002, statements
 from feiqian.modules.payments.edge.account_messages import AccountMessages
 from feiqian.modules.payments.edge.bookings import time_text
-from feiqian.modules.payments.edge.camt053 import write_statements
+from feiqian.modules.payments.edge.camt053 import Statement, write_statements
 from feiqian.modules.payments.edge.camt054 import write_notifications
-from feiqian.modules.payments.edge.importer import EXPIRY_MS, ImportResult, Terms, import_file, report
+from feiqian.modules.payments.edge.importer import CHECKED, EXPIRY_MS, ImportResult, Terms, import_file, report
 from feiqian.modules.payments.edge.instructions import AccountNumber
-from feiqian.modules.payments.edge.remote import RemoteDirectory
+from feiqian.modules.payments.edge.remote import RemoteDirectory, file_rejected
 from feiqian.modules.payments.edge.shapes import AgentBody, StatementBody
 from feiqian.wallet.files import open_signing_key, open_vault_key
 from feiqian.wallet.keys import SigningKey
@@ -51,7 +53,7 @@ def import_payments(
     *,
     account: Account,
     key: KeyPaths = None,
-    report_to: Path | None = None,
+    report_to: OutFile = None,
     dry_run: bool = False,
     url: Url = None,
     json: bool = False,
@@ -61,15 +63,14 @@ def import_payments(
     Each payment is a transaction of its own. The same file again pays only what is not paid yet. Exit status 1 if the
     file or any payment of it was rejected.
 
-    Parameters
-    ----------
-    file: the pain.001 file.
-    account: the account to sign in for, fq1….
-    key: a key file to sign payments with; the first also signs in.
-    report_to: where the pain.002 goes; beside FILE unless told otherwise.
-    dry_run: check everything, submit nothing, write no report.
-    url: the gateway's address.
-    json: print one JSON value.
+    Args:
+        file: the pain.001 file.
+        account: the account to sign in for, fq1….
+        key: a key file to sign payments with; the first also signs in.
+        report_to: where the pain.002 goes; beside FILE unless told otherwise.
+        dry_run: say what the import would be answered with as things stand; submit nothing, write no report.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     data = file.read_bytes()
     keys = _open_keys(key)
@@ -85,8 +86,10 @@ def import_payments(
                 progress(done, max(done, data.count(b"<CdtTrfTxInf")))
 
             result = import_file(data, terms, is_dry_run=dry_run, told=told)
-    written = None if dry_run else _write_report(result, report_to or file.with_suffix(".pain002.xml"))
-    _print_result(out, result, written)
+        written = None if dry_run else _write_report(result, report_to or file.with_suffix(".pain002.xml"))
+        _print_result(out, result, written)
+        if not dry_run:
+            _file_rejected(client, account, result)
     if result.refusal is not None or any(outcome.status == pain002.REJECTED for outcome in result.outcomes):
         sys.exit(EXIT_REFUSED)
 
@@ -100,14 +103,13 @@ def customers(
     FILE is CSV in UTF-8 with the columns kind,number,holder,account; kind is iban or local, account is fq1…, @NAME of
     an account of the consortium file, or new.
 
-    Parameters
-    ----------
-    file: the list.
-    asset: the bank's deposit asset, such as EUR.harbour-bank.
-    account: the bank's directory account, fq1….
-    key: a key file of that account; the first also signs in.
-    url: the gateway's address.
-    json: print one JSON value.
+    Args:
+        file: the list.
+        asset: the bank's deposit asset, such as EUR.harbour-bank.
+        account: the bank's directory account, fq1….
+        key: a key file of that account; the first also signs in.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     keys = _open_keys(key)
     out = Output(is_json=json)
@@ -127,10 +129,10 @@ def statement(
     address: str,
     *,
     asset: str,
-    day: str | None = None,
-    iban: str | None = None,
+    day: Day = None,
+    iban: Iban = None,
     notify: bool = False,
-    to: Path | None = None,
+    to: OutFile = None,
     key: KeyPaths = None,
     as_account: str | None = None,
     vault_key: Path | None = None,
@@ -139,39 +141,35 @@ def statement(
 ) -> None:
     """Write the statement of an account (camt.053), or its entries as a notification (camt.054).
 
-    Parameters
-    ----------
-    address: the account, fq1….
-    asset: which of its assets.
-    day: a UTC day, 2026-01-31; from the ledger's beginning until now unless given.
-    iban: the account's IBAN, as the statement is to name it.
-    notify: write a camt.054 instead of a camt.053.
-    to: the file to write; statement-….xml unless told otherwise.
-    key: a key file to sign in with.
-    as_account: the account to sign in for, where it is another one than ADDRESS.
-    vault_key: the x25519 key file that opens the payments' particulars, which only the administration account is given.
-    url: the gateway's address.
-    json: print one JSON value.
+    One of more than 10,000 entries is written in pages, a message each: FILE.1.xml, FILE.2.xml and so on.
+
+    Args:
+        address: the account, fq1….
+        asset: which of its assets.
+        day: a UTC day, 2026-01-31; from the ledger's beginning until now unless given.
+        iban: the account's IBAN, as the statement is to name it.
+        notify: write a camt.054 instead of a camt.053.
+        to: the file to write; statement-….xml unless told otherwise.
+        key: a key file to sign in with.
+        as_account: the account to sign in for, where it is another one than ADDRESS.
+        vault_key: the x25519 key file that opens payments' particulars; only the administration account is given them.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     keys = _open_keys(key)
+    write = write_notification if notify else write_statement
     with _signed_in(url, as_account or address, keys) as client:
-        made = make_statement(client, address, asset, day, iban, vault_key)
-    now_ms = time.time_ns() // 1_000_000
-    message_id = uuid.uuid4().hex
-    if notify:
-        xml = write_notifications([statements.notification_of(made)], message_id, now_ms)
-    else:
-        xml = write_statements([made], message_id, now_ms)
-    path = to or Path(f"statement-{made.id}.xml")
-    path.write_bytes(xml)
-    scale = made.account.scale
+        pages = statement_pages(client, address, asset, day, iban, vault_key)
+        written = write_pages(pages, to, write)
+    first, last = written.first, written.last
+    scale = first.account.scale
     Output(is_json=json).value(
         {
-            "file": path.name,
-            "entries": len(made.bookings),
-            "opening": to_decimal_text(made.opening_minor, scale),
-            "closing": to_decimal_text(made.closing_minor, scale),
-            "currency": made.account.currency,
+            "file": ", ".join(path.name for path in written.files),
+            "entries": written.entries,
+            "opening": to_decimal_text(first.opening_minor, scale),
+            "closing": to_decimal_text(last.closing_minor, scale),
+            "currency": first.account.currency,
         }
     )
 
@@ -180,13 +178,12 @@ def statement(
 def status(uetr: str, *, account: Account, key: KeyPaths = None, url: Url = None, json: bool = False) -> None:
     """Print what the ledger says of the payment with a UETR.
 
-    Parameters
-    ----------
-    uetr: the payment's UETR.
-    account: the account to sign in for, fq1….
-    key: a key file of its policy.
-    url: the gateway's address.
-    json: print one JSON value.
+    Args:
+        uetr: the payment's UETR.
+        account: the account to sign in for, fq1….
+        key: a key file of its policy.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     with _signed_in(url, account, _open_keys(key)) as client:
         found = client.get(f"/payments/by-uetr/{segment(uetr)}")
@@ -196,16 +193,15 @@ def status(uetr: str, *, account: Account, key: KeyPaths = None, url: Url = None
 
 
 @app.command
-def approve(pending: str, *, account: Account, key: KeyPaths = None, url: Url = None, json: bool = False) -> None:
+def approve(pending: Hex, *, account: Account, key: KeyPaths = None, url: Url = None, json: bool = False) -> None:
     """Approve a payment that waits for a colleague.
 
-    Parameters
-    ----------
-    pending: the pending approval's id in hex.
-    account: the debtor's account, fq1….
-    key: a key file of the checker.
-    url: the gateway's address.
-    json: print one JSON value.
+    Args:
+        pending: the pending approval's id in hex.
+        account: the debtor's account, fq1….
+        key: a key file of the checker.
+        url: the gateway's address.
+        json: print one JSON value.
     """
     keys = _open_keys(key)
     with _signed_in(url, account, keys) as client:
@@ -243,13 +239,11 @@ def enter_customers(
     return [outcome.error for outcome in singles if outcome.error is not None]
 
 
-def make_statement(
+def statement_pages(
     client: Client, address: str, asset: str, day: str | None, iban: str | None, vault_key: Path | None
-) -> Any:
-    """Return a `camt053.Statement` of what the gateway says, with the particulars that the vault key opens."""
+) -> Iterator[Statement]:
+    """Yield the pages of what the gateway says, at least one, with the particulars that the vault key opens."""
     from_ms, until_ms = (None, None) if day is None else statements.day_of(day)
-    value = client.get(f"/payments/statement/{segment(address)}", asset=asset, from_ms=from_ms, until_ms=until_ms)
-    body = msgspec.convert(value, StatementBody)
     agents = msgspec.convert(client.get("/payments/agents"), list[AgentBody])
     reader = None
     if vault_key is not None:
@@ -263,7 +257,55 @@ def make_statement(
             return None
 
     number = None if iban is None else AccountNumber("iban", iban)
-    return statements.statement_of(body, agents, fetch, reader, number)
+    page: Statement | None = None
+    cursor: str | None = None
+    while page is None or not page.is_last:
+        path = f"/payments/statement/{segment(address)}"
+        value = client.get(path, asset=asset, from_ms=from_ms, until_ms=until_ms, cursor=cursor)
+        body = msgspec.convert(value, StatementBody)
+        from_ms, until_ms, cursor = body.from_ms, body.until_ms, body.next_cursor
+        page = statements.statement_of(body, agents, fetch, reader, number, page)
+        yield page
+
+
+class WrittenPages(NamedTuple):
+    """The files of a statement with its first and last page, and how many entries it has."""
+
+    files: list[Path]
+    first: Statement
+    last: Statement
+    entries: int
+
+
+def write_pages(pages: Iterator[Statement], to: Path | None, write: Callable[[Statement], bytes]) -> WrittenPages:
+    """Write a statement's pages to `to`, or to numbered files beside it where there are several.
+
+    Nothing has its final name before all of it is written: what lies there is complete.
+    """
+    first = last = next(pages)
+    path = to or Path(f"statement-{first.id}.xml")
+    written: list[tuple[Path, Path]] = []
+    entries = 0
+    for last in chain([first], pages):
+        is_only = last.page == 1 and last.is_last
+        final = path if is_only else path.with_name(f"{path.stem}.{last.page}{path.suffix}")
+        beside = final.with_name(final.name + ".new")
+        beside.write_bytes(write(last))
+        written.append((beside, final))
+        entries += len(last.bookings)
+    for beside, final in written:
+        os.replace(beside, final)
+    return WrittenPages([final for _, final in written], first, last, entries)
+
+
+def write_statement(page: Statement) -> bytes:
+    """Return a page as a camt.053 message of its own."""
+    return write_statements([page], uuid.uuid4().hex, time.time_ns() // 1_000_000)
+
+
+def write_notification(page: Statement) -> bytes:
+    """Return a page as a camt.054 message of its own."""
+    return write_notifications([statements.notification_of(page)], uuid.uuid4().hex, time.time_ns() // 1_000_000)
 
 
 def _desk(client: Client, asset: str, account: str) -> onboarding.Desk:
@@ -314,6 +356,14 @@ def _write_report(result: ImportResult, path: Path) -> Path:
     return path
 
 
+def _file_rejected(client: Client, account: str, result: ImportResult) -> None:
+    try:
+        file_rejected(client, account, result)
+    except (Refused, Unreachable) as error:
+        # The report is written and says it all; the console's page will lack it.
+        sys.stderr.write(f"feiqian: what was rejected is not on the payments page: {error}\n")
+
+
 def _print_result(out: Output, result: ImportResult, written: Path | None) -> None:
     refusal = result.refusal
     value = {
@@ -352,7 +402,7 @@ def _print_people(console: Console, value: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("end_to_end_id", "amount", "status", "reason", "words"):
         table.add_column(column.replace("_", " "), overflow="fold")
-    others = [outcome for outcome in value["outcomes"] if outcome["status"] not in (pain002.SETTLED, "ACTC")]
+    others = [outcome for outcome in value["outcomes"] if outcome["status"] not in (pain002.SETTLED, CHECKED)]
     for outcome in others:
         table.add_row(*(str(outcome[name] or "-") for name in ("end_to_end_id", "amount", "status", "reason", "words")))
     if others:

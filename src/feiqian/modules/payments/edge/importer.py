@@ -41,9 +41,11 @@ from feiqian.modules.payments.handlers import DAY_MS, is_today
 from feiqian.modules.payments.messages import CreditTransfer
 from feiqian.vault.documents import seal
 from feiqian.wallet.keys import SigningKey
-from feiqian.wallet.signing import build_transaction, sign_transaction
+from feiqian.wallet.signing import build_transaction, leave_unsigned, sign_transaction
 
 BATCH_TRANSACTIONS = 200
+CHECKED = "ACTC"
+"""AcceptedTechnicalValidation: a dry run's word for what would be settled; nothing was."""
 EXPIRY_MS = 120_000
 RETENTION_MS = 10 * 366 * DAY_MS
 """How long a payment's particulars are kept: ten years (§ 257 HGB); under 会计档案管理办法, raise it to thirty."""
@@ -61,7 +63,7 @@ class SubmitOutcome(Protocol):
 
     @property
     def status(self) -> str:
-        """One of refused, later, accepted, committed, provable."""
+        """One of refused, later, accepted, dropped, committed, provable."""
         ...
 
     @property
@@ -75,6 +77,10 @@ class Ledger(Protocol):
 
     def submit_all(self, transactions: Sequence[bytes], *, wait: str | None = "committed") -> Sequence[SubmitOutcome]:
         """Submit signed transactions, again while there is no room, until each has an outcome."""
+        ...
+
+    def dry_run(self, transactions: Sequence[bytes]) -> Sequence[SubmitOutcome]:
+        """Say what submitting unsigned transactions, one after another, would be answered with."""
         ...
 
     def vault_put(self, commitment: bytes, envelope: bytes) -> None:
@@ -91,7 +97,10 @@ class Proposal(Protocol):
 
 
 class Terms(NamedTuple):
-    """What an import works with. `keys` sign every payment; `now_ms` is the wall clock in ms since 1970."""
+    """What an import works with. `keys` sign every payment; `now_ms` is the wall clock in ms since 1970.
+
+    On a dry run nothing is signed, submitted or kept.
+    """
 
     chain_id: str
     keys: tuple[SigningKey, ...]
@@ -99,6 +108,7 @@ class Terms(NamedTuple):
     ledger: Ledger
     propose: Proposal
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    is_dry_run: bool = False
 
 
 class Order(NamedTuple):
@@ -124,8 +134,8 @@ def import_file(
 ) -> ImportResult:
     """Carry out a pain.001 file; `told` is called with how many payments more are decided.
 
-    A dry run checks all that the ledger's published state can tell and submits nothing: what would be sent is reported
-    as `ACTC` (technically valid).
+    A dry run submits nothing. It reports what the import would, as the ledger stands: the gateway runs the payments one
+    after another and keeps nothing. What would be settled is reported as `ACTC`.
 
     Raises:
         FileRefused: the file is no readable message, so that no report can answer it.
@@ -137,15 +147,15 @@ def import_file(
         reason = refused.reason
         assert reason is not None, "what a readable file breaks has an ISO reason"
         return ImportResult(file, (), Refusal(reason, refused.message, refused.codespace, refused.number))
+    terms = terms._replace(is_dry_run=is_dry_run)
     decided = check_all(file, terms)
-    if is_dry_run:
-        told(len(decided))
-        return ImportResult(file, tuple(_expected(item) for item in decided), None)
     outcomes: dict[int, Outcome] = {place: item for place, item in enumerate(decided) if isinstance(item, Outcome)}
     told(len(outcomes))
     orders = [(place, item) for place, item in enumerate(decided) if isinstance(item, Order)]
-    for start in range(0, len(orders), BATCH_TRANSACTIONS):
-        part = orders[start : start + BATCH_TRANSACTIONS]
+    # A dry run is one run: what a payment leaves is what the next one has.
+    size = max(1, len(orders)) if is_dry_run else BATCH_TRANSACTIONS
+    for start in range(0, len(orders), size):
+        part = orders[start : start + size]
         results = _carry_out(file, [order for _, order in part], terms)
         outcomes.update(zip((place for place, _ in part), results, strict=True))
         told(len(part))
@@ -179,6 +189,7 @@ def _check(
         instruction.ordinal,
     )
     uetr = uetr_of(reference) if instruction.uetr is None else UUID(instruction.uetr).bytes
+    debtor: Side | None = None
     try:
         if instruction.obstacle is not None:
             raise Unresolved(*instruction.obstacle)
@@ -189,7 +200,14 @@ def _check(
         day = _day(instruction.requested_date, now_ms)
         creditor = resolve_creditor(instruction, agents, found)
     except Unresolved as unresolved:
-        return Outcome(instruction, REJECTED, unresolved.reason, unresolved.words, uetr=str(UUID(bytes=uetr)))
+        return Outcome(
+            instruction,
+            REJECTED,
+            unresolved.reason,
+            unresolved.words,
+            uetr=str(UUID(bytes=uetr)),
+            debtor_account=None if debtor is None else debtor.alias.account,
+        )
     message = CreditTransfer(
         debtor_account=debtor.alias.account,
         debtor_asset=debtor.agent.deposit_asset,
@@ -237,7 +255,8 @@ def _refuse_repeated(decided: list[Order | Outcome]) -> Iterator[Order | Outcome
     for item in decided:
         if isinstance(item, Order) and item.message.instruction_id in seen:
             words = "another payment of this file has the same EndToEndId"
-            yield Outcome(item.instruction, REJECTED, "DU04", words, uetr=_uetr(item))
+            debtor_account = item.message.debtor_account
+            yield Outcome(item.instruction, REJECTED, "DU04", words, uetr=_uetr(item), debtor_account=debtor_account)
             continue
         if isinstance(item, Order):
             seen.add(item.message.instruction_id)
@@ -257,15 +276,6 @@ def _mark_paid(decided: list[Order | Outcome], directory: Directory) -> Iterator
             yield item
 
 
-def _expected(item: Order | Outcome) -> Outcome:
-    if isinstance(item, Outcome):
-        return item
-    uetr = str(UUID(bytes=item.message.uetr))
-    if item.is_paid:
-        return Outcome(item.instruction, REJECTED, "AM05", "the instruction is paid already", uetr=uetr)
-    return Outcome(item.instruction, "ACTC", uetr=uetr)
-
-
 def _carry_out(file: PaymentFile, orders: list[Order], terms: Terms) -> list[Outcome]:
     sealed = [_with_particulars(file, order, terms) for order in orders]
     results = _submit([(order.debtor.alias.member, order.message) for order in sealed], terms)
@@ -274,9 +284,20 @@ def _carry_out(file: PaymentFile, orders: list[Order], terms: Terms) -> list[Out
     waiting = [place for place, result in enumerate(results) if _needs_checker(result) and not sealed[place].is_paid]
     proposals = [(sealed[place].debtor.alias.member, _proposal(sealed[place], terms)) for place in waiting]
     proposed = dict(zip(waiting, _submit(proposals, terms), strict=True))
-    return [
-        _proposal_outcome(order, proposed[place]) if place in proposed else _outcome(order, results[place])
+    outcomes = [
+        _proposal_outcome(order, proposed[place], terms)
+        if place in proposed
+        else _outcome(order, results[place], terms)
         for place, order in enumerate(sealed)
+    ]
+    # The transactions of a dry run are none that anyone could ask after.
+    return [
+        replace(
+            outcome,
+            debtor_account=order.message.debtor_account,
+            tx_id=None if terms.is_dry_run else outcome.tx_id,
+        )
+        for order, outcome in zip(sealed, outcomes, strict=True)
     ]
 
 
@@ -301,19 +322,23 @@ def _with_particulars(file: PaymentFile, order: Order, terms: Terms) -> Order:
             keys[member] = key
     content = encode_particulars(file.message, file.initiating_party, order.instruction)
     sealed = seal(content, keys)
-    terms.ledger.vault_put(sealed.commitment, sealed.envelope)
+    if not terms.is_dry_run:
+        terms.ledger.vault_put(sealed.commitment, sealed.envelope)
     reference = DocumentReference(sealed.commitment, tuple(sorted(keys)), terms.now_ms() + RETENTION_MS)
     return order._replace(message=replace(order.message, particulars=reference))
 
 
 def _submit(messages: Sequence[tuple[str, Record]], terms: Terms) -> list[SubmitOutcome]:
-    """Sign each (sponsor, message) as a transaction of its own and submit them."""
+    """Sign each (sponsor, message) as a transaction of its own and submit them; on a dry run, do neither."""
     expires_at_ms = terms.now_ms() + EXPIRY_MS
-    batch = [
-        sign_transaction(build_transaction(terms.chain_id, sponsor, [message], expires_at_ms), terms.keys)
-        for sponsor, message in messages
-    ]
-    return list(terms.ledger.submit_all(batch, wait="committed")) if batch else []
+    built = [build_transaction(terms.chain_id, sponsor, [message], expires_at_ms) for sponsor, message in messages]
+    if not built:
+        return []
+    if terms.is_dry_run:
+        keys = [key.public for key in terms.keys]
+        return list(terms.ledger.dry_run([leave_unsigned(transaction, keys) for transaction in built]))
+    signed = [sign_transaction(transaction, terms.keys) for transaction in built]
+    return list(terms.ledger.submit_all(signed, wait="committed"))
 
 
 def _needs_checker(result: SubmitOutcome) -> bool:
@@ -321,19 +346,20 @@ def _needs_checker(result: SubmitOutcome) -> bool:
     return error is not None and _rule(error) == (NotAuthorised.codespace, NotAuthorised.number)
 
 
-def _outcome(order: Order, result: SubmitOutcome) -> Outcome:
+def _outcome(order: Order, result: SubmitOutcome, terms: Terms) -> Outcome:
     error = result.error
     if error is not None and order.is_paid and _needs_checker(result):
-        return _expected(order)
+        return Outcome(order.instruction, REJECTED, "AM05", "the instruction is paid already", uetr=_uetr(order))
     if error is not None:
         return _rejected(order, result, error)
     if result.status in ("committed", "provable"):
-        return Outcome(order.instruction, SETTLED, tx_id=bytes.fromhex(result.tx_id), uetr=_uetr(order))
+        status = CHECKED if terms.is_dry_run else SETTLED
+        return Outcome(order.instruction, status, tx_id=bytes.fromhex(result.tx_id), uetr=_uetr(order))
     words = "sent, not yet decided; import the file again to learn what became of it"
     return Outcome(order.instruction, PENDING, None, words, tx_id=bytes.fromhex(result.tx_id), uetr=_uetr(order))
 
 
-def _proposal_outcome(order: Order, result: SubmitOutcome) -> Outcome:
+def _proposal_outcome(order: Order, result: SubmitOutcome, terms: Terms) -> Outcome:
     error = result.error
     if error is not None:
         return _rejected(order, result, error)
@@ -341,7 +367,7 @@ def _proposal_outcome(order: Order, result: SubmitOutcome) -> Outcome:
         order.instruction,
         PENDING,
         "DS0A",  # DataSignRequested: data signature is required
-        "waits for approval by a colleague",
+        "will wait for approval by a colleague" if terms.is_dry_run else "waits for approval by a colleague",
         tx_id=bytes.fromhex(result.tx_id),
         uetr=_uetr(order),
     )

@@ -1,24 +1,31 @@
-"""The console's pages of payments: an account's payments, and one followed by its UETR until it is provable."""
+"""The console's pages of payments: an account's, settled and rejected; one followed by its UETR until provable."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 from litestar import Request, Response, get
 from litestar.params import Parameter
 
+from feiqian.api.gateway import Gateway
 from feiqian.api.problems import NotFound
 from feiqian.api.routes.accounts import list_accounts
 from feiqian.api.routes.parameters import Asker, Cursor, Here
+from feiqian.api.threads import on_thread
 from feiqian.console.forms import lead_to
 from feiqian.console.frame import show
 from feiqian.console.navigation import ModulePages, NavigationEntry
 from feiqian.core import addresses
 from feiqian.modules.payments.edge import routes
+from feiqian.modules.payments.edge.shapes import RejectionBody
 
 PAGE = 50
+REJECTED_PAGE = 20
 ACCOUNTS_OFFERED = 200
 
 ChosenAccount = Annotated[str, Parameter(query="account", max_length=90)]
+RejectedCursor = Annotated[str | None, Parameter(query="rejected", max_length=400)]
 WantedUetr = Annotated[str, Parameter(query="uetr", max_length=60)]
 
 
@@ -30,8 +37,9 @@ async def show_payments(
     account: ChosenAccount = "",
     uetr: WantedUetr = "",
     cursor: Cursor = None,
+    rejected: RejectedCursor = None,
 ) -> Response[Any]:
-    """Page: the payments that an account sent and received, newest first."""
+    """Page: the payments that an account sent and received, and those rejected of its files, newest first."""
     if uetr.strip():
         return lead_to(f"/payments/{uetr.strip().lower()}")
     offered = await list_accounts.fn(gateway, reader, None, ACCOUNTS_OFFERED)
@@ -45,6 +53,8 @@ async def show_payments(
         chosen=chosen,
         accounts=own if chosen in own else [chosen, *own],
         page=page,
+        rejections=await routes.list_rejected.fn(gateway, reader, chosen, rejected, REJECTED_PAGE),
+        rejected=rejected,
         scale_of=_scale_of(gateway),
         is_first=cursor is None,
     )
@@ -54,11 +64,12 @@ async def show_payments(
 async def show_payment(
     uetr: routes.UetrText, gateway: Here, reader: Asker, request: Request[Any, Any, Any]
 ) -> Response[str]:
-    """Page: the payment with a UETR; one that waits for it where none is settled yet."""
+    """Page: the payment with a UETR; where none is settled, why it was rejected, or one that waits for it."""
     try:
         found = await routes.find_payments.fn(uetr, gateway, reader)
     except NotFound:
         found = []
+    rejections = [] if found else await routes.find_rejected(gateway, reader, UUID(uetr).bytes)
     provable_height = _provable_height(gateway)
     is_waiting = not found or any(payment.height > provable_height for payment in found)
     return show(
@@ -66,9 +77,17 @@ async def show_payment(
         "payments/one.html",
         uetr=uetr.lower(),
         is_waiting=is_waiting,
+        rejections=rejections,
+        has_page=await on_thread(_those_on_the_ledger, gateway, rejections),
         payments=[(payment, payment.height <= provable_height) for payment in found],
         scale_of=_scale_of(gateway),
     )
+
+
+def _those_on_the_ledger(gateway: Gateway, rejections: Sequence[RejectionBody]) -> set[str]:
+    """Return the ids of the transactions that have a page; what was refused before the ledger has none."""
+    ids = [bytes.fromhex(item.tx_id) for item in rejections if item.tx_id is not None]
+    return {tx_id.hex() for tx_id in gateway.lookup(ids)}
 
 
 def _provable_height(gateway: Here) -> int:

@@ -25,7 +25,8 @@ MAX_WORDS = 105
 class Outcome(Struct, frozen=True):
     """What became of one instruction. `reason` is an ExternalStatusReason1Code, `words` say it in full.
 
-    `codespace` and `number` name the broken rule; `tx_id` is set once a transaction was made, `uetr` always.
+    `codespace` and `number` name the broken rule; `tx_id` is set once a transaction was made, `uetr` always, and
+    `debtor_account` once it is known.
     """
 
     instruction: Instruction
@@ -36,6 +37,7 @@ class Outcome(Struct, frozen=True):
     number: int | None = None
     tx_id: bytes | None = None
     uetr: str | None = None
+    debtor_account: bytes | None = None
 
 
 class Refusal(Struct, frozen=True):

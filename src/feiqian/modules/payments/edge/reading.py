@@ -1,6 +1,7 @@
 """What the gateway's routes read for payments: agents and directory from state, payments and entries from the index."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -69,14 +70,35 @@ def payments_of(engine: sa.Engine, account: bytes, before: int | None, limit: in
         return [(row.position, _payment(row)) for row in connection.execute(question)]
 
 
+class Bookings(NamedTuple):
+    """A page of an account's entries in order, with the balances around them as the ledger kept them.
+
+    `last` is (position, leg index) of the last entry where more follow, else None.
+    """
+
+    opening_minor: int
+    closing_minor: int
+    sequence: int
+    entries: list[BookingBody]
+    last: tuple[int, int] | None
+
+
 def bookings(
-    engine: sa.Engine, account: bytes, asset: str, from_ms: int, until_ms: int, limit: int
-) -> tuple[int, int, list[BookingBody]]:
-    """Return opening balance, the first entry's sequence, and an account's entries in [from_ms, until_ms) in order."""
+    engine: sa.Engine,
+    account: bytes,
+    asset: str,
+    from_ms: int,
+    until_ms: int,
+    after: tuple[int, int] | None,
+    limit: int,
+) -> Bookings:
+    """Return at most `limit` of an account's entries in [from_ms, until_ms), those after (position, leg index)."""
     of_account = sa.and_(ENTRIES.c.account == account, ENTRIES.c.asset == asset)
+    place = sa.tuple_(ENTRIES.c.position, ENTRIES.c.leg_index)
+    is_before = ENTRIES.c.time_ms < from_ms if after is None else place <= after
     last_before = (
         sa.select(ENTRIES.c.posted_minor, ENTRIES.c.sequence)
-        .where(of_account, ENTRIES.c.time_ms < from_ms)
+        .where(of_account, is_before)
         .order_by(ENTRIES.c.position.desc(), ENTRIES.c.leg_index.desc())
         .limit(1)
     )
@@ -85,6 +107,7 @@ def bookings(
             ENTRIES.c.position.label("entry_position"),
             ENTRIES.c.leg_index,
             ENTRIES.c.amount_minor.label("entry_minor"),
+            ENTRIES.c.posted_minor.label("entry_posted_minor"),
             ENTRIES.c.time_ms.label("entry_time_ms"),
             RESULTS.c.id.label("result_id"),
             PAYMENTS,
@@ -93,13 +116,18 @@ def bookings(
         .join(PAYMENTS, PAYMENTS.c.posting_position == ENTRIES.c.position, isouter=True)
         .where(of_account, ENTRIES.c.time_ms >= from_ms, ENTRIES.c.time_ms < until_ms)
         .order_by(ENTRIES.c.position, ENTRIES.c.leg_index)
-        .limit(limit)
+        .limit(limit + 1)
     )
+    if after is not None:
+        question = question.where(place > after)
     with engine.connect() as connection:
         before = connection.execute(last_before).one_or_none()
         rows = connection.execute(question).all()
     opening_minor, sequence = (0, 0) if before is None else (before.posted_minor, before.sequence)
-    return opening_minor, sequence + 1, [_booking(row) for row in rows]
+    page = rows[:limit]
+    closing_minor = page[-1].entry_posted_minor if page else opening_minor
+    last = (page[-1].entry_position, page[-1].leg_index) if len(rows) > limit else None
+    return Bookings(opening_minor, closing_minor, sequence + 1, [_booking(row) for row in page], last)
 
 
 def _agent(state: Overlay, deposit_asset: str, agent: Agent) -> AgentBody:

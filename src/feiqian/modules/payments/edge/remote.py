@@ -1,14 +1,24 @@
-"""The directory of a gateway, as an importer asks it over HTTP."""
+"""A gateway as an importer asks it over HTTP: its directory, and where it files what was rejected."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import msgspec
 
 from feiqian.client import Client
 from feiqian.client.calls import PREFIX, Call, get
-from feiqian.core.addresses import from_text
+from feiqian.core.addresses import from_text, to_text
+from feiqian.modules.payments.edge.importer import ImportResult
+from feiqian.modules.payments.edge.pain002 import REJECTED, Outcome
 from feiqian.modules.payments.edge.resolution import AgentEntry, AliasEntry
-from feiqian.modules.payments.edge.shapes import AgentBody, AliasBody, ReaderBody
+from feiqian.modules.payments.edge.shapes import (
+    MAX_REJECTED,
+    AgentBody,
+    AliasBody,
+    ReaderBody,
+    RejectedBody,
+    RejectedPayment,
+)
 
 
 class RemoteDirectory:
@@ -40,6 +50,38 @@ class RemoteDirectory:
 
     def _post(self, path: str, value: object) -> bytes:
         return self._client.call(Call("POST", PREFIX + path, {}, msgspec.json.encode(value)))
+
+
+def file_rejected(client: Client, account: str, result: ImportResult) -> None:
+    """Tell the gateway what a file sent for an account was told is rejected, for its payments page.
+
+    Raises:
+        Refused, Unreachable: it does not take it.
+    """
+    found = [_rejected(outcome) for outcome in result.outcomes if outcome.status == REJECTED]
+    if result.refusal is not None:
+        refusal = result.refusal
+        count = max(1, len(result.file.instructions))
+        found = [RejectedPayment(None, None, count, "", "", refusal.reason, refusal.codespace, refusal.number, None)]
+    for start in range(0, len(found), MAX_REJECTED):
+        body = RejectedBody(account, result.file.message_id, found[start : start + MAX_REJECTED])
+        client.call(Call("POST", f"{PREFIX}/payments/rejected", {}, msgspec.json.encode(body)))
+
+
+def _rejected(outcome: Outcome) -> RejectedPayment:
+    assert outcome.reason is not None, "what is rejected has a reason"
+    return RejectedPayment(
+        uetr=outcome.uetr,
+        debtor_account=None if outcome.debtor_account is None else to_text(outcome.debtor_account),
+        payments=1,
+        # xs:decimal also writes +1, 1. and .5.
+        amount=format(abs(Decimal(outcome.instruction.amount_text)), "f"),
+        currency=outcome.instruction.currency,
+        reason=outcome.reason,
+        codespace=outcome.codespace or "",
+        number=outcome.number or 0,
+        tx_id=None if outcome.tx_id is None else outcome.tx_id.hex(),
+    )
 
 
 def agent_entry(body: AgentBody) -> AgentEntry:

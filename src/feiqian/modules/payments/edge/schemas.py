@@ -102,7 +102,7 @@ def _document_type(message: str) -> type[Any]:
 def _build(type_: Any, value: Any) -> Any:
     """Return `value` as `type_` says: dataclasses from mappings, enumerations and dates from their text."""
     if isinstance(type_, type) and is_dataclass(type_):
-        hints = get_type_hints(type_)
+        hints = _hints(type_)
         make: Any = type_
         return make(**{name: _build_field(hints[name], inner) for name, inner in value.items() if inner is not None})
     if isinstance(type_, type) and issubclass(type_, Enum):
@@ -113,6 +113,12 @@ def _build(type_: Any, value: Any) -> Any:
         # Names and words that come from the ledger may hold what XML 1.0 cannot.
         return _NOT_XML.sub("\ufffd", str(value))
     return type_(value)
+
+
+@cache
+def _hints(type_: type[Any]) -> dict[str, Any]:
+    # Working them out takes most of the time of writing a long statement.
+    return get_type_hints(type_)
 
 
 def _build_field(hint: Any, value: Any) -> Any:

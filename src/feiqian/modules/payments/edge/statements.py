@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
-from feiqian.core.errors import InvalidTransaction
+from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.modules.payments.edge.bookings import Booking, Settled, StatedAccount
 from feiqian.modules.payments.edge.camt053 import Statement
 from feiqian.modules.payments.edge.camt054 import Notification
@@ -39,32 +39,42 @@ class CurrencyMissing(InvalidTransaction):
 
 
 def statement_of(
-    body: StatementBody, agents: list[AgentBody], fetch: Fetch, reader: VaultReader | None, number: AccountNumber | None
+    body: StatementBody,
+    agents: list[AgentBody],
+    fetch: Fetch,
+    reader: VaultReader | None,
+    number: AccountNumber | None,
+    before: Statement | None = None,
 ) -> Statement:
-    """Return a statement of what the gateway booked.
+    """Return a statement, or a page of one, of what the gateway booked; `before` is the page before it.
 
-    `number` is the account's IBAN or local number; without one it is taken from a payment's particulars, else the
-    ledger address stands for it, cut to what the message takes.
+    `number` is the account's IBAN or local number; without one it is taken from a payment's particulars on the first
+    page, else the ledger address stands for it, cut to what the message takes.
 
     Raises:
         CurrencyMissing: see there.
+        Fault: the page does not begin where the one before it ended.
     """
     bookings = tuple(_booking(booking, agents, fetch, reader) for booking in body.bookings)
+    if before is not None and before.closing_minor != body.opening_minor:
+        raise Fault(f"page {before.page} closes at {before.closing_minor}, the next opens at {body.opening_minor}")
     return Statement(
         id=statement_id(body),
-        sequence=body.sequence,
-        account=_account(body, bookings, number),
+        sequence=body.sequence if before is None else before.sequence,
+        account=_account(body, bookings, number) if before is None else before.account,
         from_ms=body.from_ms,
         until_ms=body.until_ms,
         opening_minor=body.opening_minor,
         closing_minor=body.closing_minor,
         bookings=bookings,
+        page=1 if before is None else before.page + 1,
+        is_last=body.next_cursor is None,
     )
 
 
 def notification_of(statement: Statement) -> Notification:
     """Return the same bookings as a notification."""
-    return Notification(statement.id, statement.account, statement.bookings)
+    return Notification(statement.id, statement.account, statement.bookings, statement.page, statement.is_last)
 
 
 def statement_id(body: StatementBody) -> str:

@@ -11,6 +11,7 @@ from feiqian.ledger.assets import define_asset
 from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.balances import get_balance
 from feiqian.ledger.context import BlockInfo, Context
+from feiqian.ledger.invariants import Scope
 from feiqian.ledger.members import add_member
 from feiqian.ledger.postings import post
 from feiqian.ledger.records import Asset, Leg, Member
@@ -54,13 +55,12 @@ class World:
     def run(self, message):
         ctx = self.context()
         MODULE.handlers[type(message)](ctx, message)
-        before = Overlay(self.state)
-        touched = frozenset(ctx.state.written)
+        touched = Scope(Overlay(self.state), ctx.state, ctx.state.written)
         for invariant in INVARIANTS:
-            assert list(invariant(before, ctx.state, touched)) == []
+            assert list(invariant(touched)) == []
         ctx.state.keep()
         for invariant in INVARIANTS:
-            assert list(invariant(self.state, self.state, None)) == []
+            assert list(invariant(Scope(self.state, self.state, None))) == []
         return ctx.events
 
     def do(self, function, *arguments, **options):

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from nacl.public import PrivateKey
 
 from feiqian.client import Client, Refused
+from feiqian.client.calls import PREFIX, Call
 from feiqian.core.addresses import from_text, to_text
 from feiqian.core.encoding import Record
 from feiqian.core.plain import from_plain
@@ -37,12 +38,13 @@ from feiqian.modules.payments.edge.camt053 import write_statements
 from feiqian.modules.payments.edge.commands import enter_customers
 from feiqian.modules.payments.edge.importer import Terms, import_file
 from feiqian.modules.payments.edge.particulars import decode_particulars
-from feiqian.modules.payments.edge.remote import RemoteDirectory
+from feiqian.modules.payments.edge.remote import RemoteDirectory, file_rejected
 from feiqian.modules.payments.edge.shapes import AgentBody, StatementBody
 from feiqian.node.initialise import initialise
 from feiqian.testing.gateways import GatewayProcess
 from feiqian.testing.processes import NodeProcess
 from feiqian.vault.documents import open_, seal
+from feiqian.vault.store import open_vault
 from feiqian.wallet import files
 from feiqian.wallet.keys import Ed25519Key
 from feiqian.wallet.signing import build_transaction, sign_transaction
@@ -142,6 +144,10 @@ class Day:
     def read(self, file: str) -> bytes:
         return (self.inputs / "payments" / file).read_bytes()
 
+    def kept_documents(self) -> int:
+        """Return how many documents lie in the gateway's vault."""
+        return len(open_vault(self.directory / "data" / "vault.db").kept_after(b"", 1_000_000))
+
     def totals(self) -> dict[str, int]:
         """Return the sum of all accounts' balances in each asset, read as the regulator."""
         regulator = self.client("regulator")
@@ -184,15 +190,37 @@ def checked_report(result: importer.ImportResult) -> etree._Element:
     return etree.fromstring(xml)
 
 
+def decisions(result: importer.ImportResult) -> list[tuple[object, ...]]:
+    """Return what was decided of each payment. A dry run says `ACTC` of what would be settled."""
+    return [
+        (
+            outcome.instruction.end_to_end_id,
+            "ACSC" if outcome.status == "ACTC" else outcome.status,
+            outcome.reason,
+            outcome.codespace,
+            outcome.number,
+            outcome.uetr,
+        )
+        for outcome in result.outcomes
+    ]
+
+
 def test_the_whole_day(day: Day):
-    """Every file comes out as it was made to; a dry run before each changes nothing; a second sending pays nothing."""
+    """Every file comes out as it was made to; a second sending pays nothing.
+
+    A dry run before each says the same of every payment and changes nothing: not the ledger, not the vault.
+    """
     for file, entry in day.expected.items():
         before = day.posted(entry["account"], _asset(entry), entry["keys"][0])
         # Its own message id, so that no other test has sent the same.
         data = day.read(file).replace(b"</MsgId>", b"W</MsgId>")
+        kept = day.kept_documents()
         dry = import_file(data, day.terms(file), is_dry_run=True)
         assert day.posted(entry["account"], _asset(entry)) == before
+        assert day.kept_documents() == kept
+        assert all(outcome.tx_id is None and outcome.status != "ACSC" for outcome in dry.outcomes)
         result = import_file(data, day.terms(file))
+        assert decisions(dry) == decisions(result)
         if entry["file_reason"] is not None:
             assert result.refusal is not None
             assert result.refusal.reason == entry["file_reason"]
@@ -209,7 +237,9 @@ def test_the_whole_day(day: Day):
         after = day.posted(entry["account"], _asset(entry))
         assert before - after == paid_minor
         checked_report(result)
+        dry_again = import_file(data, day.terms(file), is_dry_run=True)
         again = import_file(data, day.terms(file))
+        assert decisions(dry_again) == decisions(again)
         assert day.posted(entry["account"], _asset(entry)) == after
         assert all(outcome.status != "ACSC" for outcome in again.outcomes)
         settled = [place for place, outcome in enumerate(result.outcomes) if outcome.status == "ACSC"]
@@ -556,3 +586,151 @@ def test_the_commands_do_the_same(day: Day, tmp_path: Path):
     assert "refused" in refused.stderr
     absent = run("import", tmp_path / "none.xml", "--account", address, "--key", key)
     assert absent.returncode == 2
+
+
+@pytest.fixture(scope="module")
+def aurora_rejected(day: Day) -> importer.ImportResult:
+    """Aurora's file of suppliers was answered, and its rejections filed as the command does."""
+    file = "02-suppliers-with-errors.xml"
+    data = day.read(file).replace(b"-02</MsgId>", b"-02r</MsgId>")
+    result = import_file(data, day.terms(file))
+    file_rejected(day.client("aurora", day.expected[file]["keys"][0]), to_text(day.names["aurora"]), result)
+    return result
+
+
+def test_what_was_rejected_is_listed_for_its_sender_and_nobody_else(day: Day, aurora_rejected, kiosk_paid):
+    rejected = [outcome for outcome in aurora_rejected.outcomes if outcome.status == "RJCT"]
+    address = to_text(day.names["aurora"])
+    page = day.client("aurora").get("/payments/rejected", account=address, limit=500)
+    of_file = [item for item in page["items"] if item["file"] == aurora_rejected.file.message_id]
+    assert Counter((item["uetr"], item["reason"]) for item in of_file) == Counter(
+        (outcome.uetr, outcome.reason) for outcome in rejected
+    )
+    assert Counter(item["reason"] for item in of_file) == {
+        key.removeprefix("RJCT/"): count
+        for key, count in day.expected["02-suppliers-with-errors.xml"]["outcomes"].items()
+        if key.startswith("RJCT/")
+    }
+    by_uetr = {outcome.uetr: outcome.instruction for outcome in rejected}
+    for item in of_file:
+        instruction = by_uetr[item["uetr"]]
+        assert (float(item["amount"]), item["currency"]) == (float(instruction.amount_text), instruction.currency)
+    seen = {}
+    for reader in ("regulator", "delta", "harbour", "kiosk"):
+        try:
+            seen[reader] = len(day.client(reader).get("/payments/rejected", account=address)["items"]) > 0
+        except Refused as refusal:
+            seen[reader] = refusal.status
+    # Aurora is a member of its own: its bank learns of what was sent, not of what was not.
+    assert seen == {"regulator": True, "delta": 404, "harbour": 404, "kiosk": 404}
+    assert httpx.get(f"{day.gateway.url}/api/v1/payments/rejected", trust_env=False).status_code == 401
+
+
+def test_a_whole_file_that_was_refused_is_listed_as_one(day: Day, aurora_rejected):
+    file = "03-control-sum-off-by-a-cent.xml"
+    result = import_file(day.read(file), day.terms(file))
+    file_rejected(day.client("aurora"), to_text(day.names["aurora"]), result)
+    items = day.client("aurora").get("/payments/rejected", account=to_text(day.names["aurora"]), limit=500)["items"]
+    (found,) = [item for item in items if item["file"] == result.file.message_id]
+    assert (found["uetr"], found["payments"], found["amount"], found["reason"]) == (None, 3, None, "AM10")
+    assert (found["codespace"], found["number"]) == ("payments.files", 11)
+
+
+def test_a_bank_files_for_its_customer_and_nobody_writes_onto_another_s_page(day: Day, kiosk_paid):
+    uetr = "00000000-0000-4000-8000-0000000000aa"
+    kiosk, stall, qilin, delta = (to_text(day.names[name]) for name in ("kiosk", "stall", "qilin", "delta"))
+
+    def post(reader: str, account: str, debtor: str | None, file: str) -> None:
+        item = {"uetr": uetr, "debtor_account": debtor, "payments": 1, "amount": "1.00", "currency": "CNY"}
+        item |= {"reason": "AM04", "codespace": "payments", "number": 12, "tx_id": None}
+        body = msgspec.json.encode({"account": account, "file": file, "rejected": [item]})
+        day.client(reader).call(Call("POST", f"{PREFIX}/payments/rejected", {}, body))
+
+    def files_of(reader: str, account: str) -> list[str]:
+        return [item["file"] for item in day.client(reader).get("/payments/rejected", account=account)["items"]]
+
+    post("qilin", qilin, kiosk, "BY-THE-BANK")
+    assert files_of("kiosk", kiosk) == files_of("qilin", qilin) == ["BY-THE-BANK"]
+    # What a customer says of another account is not told to that one.
+    post("kiosk", kiosk, stall, "BY-KIOSK")
+    assert files_of("stall", stall) == []
+    assert files_of("kiosk", kiosk) == ["BY-KIOSK", "BY-THE-BANK"]
+    for reader, account, status in (("delta", kiosk, 404), ("kiosk", qilin, 404), ("regulator", delta, 403)):
+        with pytest.raises(Refused) as caught:
+            post(reader, account, None, "BY-ANOTHER")
+        assert caught.value.status == status
+    for body in (b"{}", b'{"account":"x","file":"F","rejected":[]}'):
+        with pytest.raises(Refused) as caught:
+            day.client("kiosk").call(Call("POST", f"{PREFIX}/payments/rejected", {}, body))
+        assert caught.value.status == 400
+
+
+def test_the_payments_page_says_why_in_the_reader_s_language(day: Day, aurora_rejected):
+    item = next(outcome for outcome in aurora_rejected.outcomes if outcome.reason == "BE01")
+    token = day.client("aurora")._http.headers["Authorization"]
+    for language, words in {
+        "en": ("Rejected payments", "Creditor&#39;s name is not that of the account&#39;s holder"),
+        "zh": ("被拒绝的付款", "收款人名称与户名不符"),
+    }.items():
+        headers = {"Authorization": token, "Accept": "text/html", "Accept-Language": language}
+        # As many pages as it takes: twenty a page, and other tests have filed more.
+        path, seen = "/payments", ""
+        while path:
+            page = httpx.get(day.gateway.url + path, headers=headers, trust_env=False)
+            assert page.status_code == 200, page.text
+            seen += page.text
+            following = re.search(r'rel="next" href="(/payments\?[^"]*rejected=[^"]*)"', page.text)
+            path = following[1].replace("&amp;", "&") if following else ""
+        assert aurora_rejected.file.message_id in seen
+        assert f"/payments/{item.uetr}" in seen
+        assert all(text in seen for text in words)
+        one = httpx.get(f"{day.gateway.url}/payments/{item.uetr}", headers=headers, trust_env=False)
+        assert words[1] in one.text
+        # No transaction of it was made; of one that the ledger refused, the page is named.
+        assert 'href="/transactions/' not in one.text
+        refused = next(outcome for outcome in aurora_rejected.outcomes if outcome.reason == "AC06")
+        of_refused = httpx.get(f"{day.gateway.url}/payments/{refused.uetr}", headers=headers, trust_env=False)
+        assert refused.tx_id is not None
+        assert f'href="/transactions/{refused.tx_id.hex()}"' in of_refused.text
+        stranger = headers | {"Authorization": day.client("delta")._http.headers["Authorization"]}
+        other = httpx.get(f"{day.gateway.url}/payments/{item.uetr}", headers=stranger, trust_env=False)
+        assert words[1] not in other.text
+
+
+def test_a_gateway_sweeps_what_is_over_and_leaves_what_is_not(day: Day, cedar_paid):
+    """Delta's particulars are to be kept until a moment that has passed, Cedar's for ten years."""
+    file = "05-sent-twice.xml"
+    terms = day.terms(file)
+    changed = importer.pain001.read(day.read(file).replace(b"-05</MsgId>", b"-05s</MsgId>"))
+    order = next(item for item in importer.check_all(changed, terms) if isinstance(item, importer.Order))
+    keys = {
+        name: bytes(PrivateKey(secret(key)).public_key)
+        for name, key in (
+            ("delta-logistics", "delta-vault"),
+            ("harbour-bank", "harbour-vault"),
+            ("lotus-bank", "lotus-vault"),
+            ("penglai-regulator", "regulator-vault"),
+        )
+    }
+    sealed = seal(b"over at once", keys)
+    day.client("delta").vault_put(sealed.commitment, sealed.envelope)
+    reference = DocumentReference(sealed.commitment, tuple(sorted(keys)), time.time_ns() // 1_000_000 + 2_000)
+    day.send("delta", replace(order.message, amount_minor=1, particulars=reference), "delta")
+    assert day.client("delta").vault_get(sealed.commitment) == sealed.envelope
+    kept = day.client("cedar").get("/payments", account=to_text(day.names["cedar"]), limit=100)["items"][7]
+    vault = open_vault(day.directory / "data" / "vault.db")
+    documents = len(vault.kept_after(b"", 1_000_000))
+    with GatewayProcess(day.directory, vault_sweep_s=1, vault_grace_hours=0) as sweeping:
+        sweeping.await_ready().await_indexed()
+        deadline = time.monotonic() + 60
+        while vault.get(sealed.commitment).envelope is not None:  # type: ignore[union-attr]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        figures = httpx.get(f"{sweeping.url}/metrics", trust_env=False).text
+        assert re.search(r'^feiqian_vault_swept_total\{reason="ended"\} [1-9]', figures, re.MULTILINE)
+        assert 'feiqian_vault_swept_total{reason="unnamed"} 0.0' in figures
+    with pytest.raises(Refused) as caught:
+        day.client("delta").vault_get(sealed.commitment)
+    assert (caught.value.status, caught.value.number) == (410, 102)
+    assert day.client("cedar").vault_get(bytes.fromhex(kept["commitment"]))
+    assert len(vault.kept_after(b"", 1_000_000)) < documents
