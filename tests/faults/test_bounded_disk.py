@@ -173,7 +173,7 @@ def test_a_kill_between_file_and_store_leaves_the_block_in_both(
     assert row_of(store, 1) == before[0]
     store.close()
     with NodeProcess(ledger.directory, LIMITS).await_ready() as node, node.connect() as channel:
-        channel.subscribe()
+        channel.subscribe(node_height(channel) + 1)
         while channel.metrics()["feiqian_first_block"] < 70:
             order = ledger.issue("treasury", 1)
             assert channel.submit([order])[0].number == 0

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from feiqian.modules.assets.messages import Define
+from feiqian.modules.assets.messages import BatchLeg, BatchTransfer, Define
 from feiqian.modules.governance.messages import ParameterChange, Propose, ScheduleUpgrade, SetParameters, Vote
 from feiqian.testing.simulation.book import Book
 from feiqian.testing.simulation.machine import machine_of, simulate
@@ -106,6 +106,22 @@ def test_a_rejection_decides_in_the_model_as_on_the_ledger() -> None:
     book.block(book.done(Vote(south, lowering, True)))
     book.block(book.done(Vote(watch, first, False)), book.refused("governance", 19, Vote(watch, second, False)))
     assert book.world.model.upgrade == {"height": 500, "version": 2}
+    book.world.close()
+
+
+def test_a_block_runs_by_the_limits_that_stood_at_its_start() -> None:
+    book = Book()
+    mint, north, mill, shop = (book.names[name] for name in ("mint", "north", "mill", "shop"))
+    alone, more = (
+        SetParameters((ParameterChange(name, value),))
+        for name, value in (("approvals_needed", 1), ("sponsor_block_bytes", 2**18))
+    )
+    book.block(book.done(Propose(mint, alone, "")))
+    book.block(book.done(Vote(north, book.open_proposals()[0], True)))
+    # About 100 KiB: one goes into the 128 KiB that a sponsor has at first, two go into 256 KiB.
+    large = BatchTransfer(mill, "OIL", (BatchLeg(shop, 1, bytes(64)),) * 1_000)
+    book.block(book.done(Propose(mint, more, "")), book.refused("ledger", 19, large), book.refused("ledger", 41, large))
+    book.block(book.refused("ledger", 19, large), book.refused("ledger", 19, large))
     book.world.close()
 
 

@@ -1,11 +1,17 @@
 """`make demo ONCE=1` as a user runs it: every check holds, a second run starts clean, and nothing is left running."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from feiqian.consensus.genesis_file import load_genesis
+from feiqian.core.addresses import to_text
+from feiqian.execution.genesis import account_names
+from feiqian.wallet.files import open_signing_key
 
 
 def demo(directory: Path) -> subprocess.CompletedProcess[str]:
@@ -36,6 +42,14 @@ def test_the_day_is_played_and_proved_twice_over(tmp_path: Path) -> None:
         reports = sorted(path.name for path in (tmp_path / "demo" / "reports").iterdir())
         assert "01-salaries.pain002.xml" in reports
         assert "aurora-EUR.harbour-bank.camt053.xml" in reports
+        told = dict(re.findall(r"^  (account|key|passphrase) +(.*)$", done.stdout, re.MULTILINE))
+        passphrase = subprocess.run(
+            ["bash", "-c", f"{told['passphrase']}; echo -n $FEIQIAN_PASSPHRASE"], capture_output=True, check=True
+        )
+        key = open_signing_key(Path(told["key"]), passphrase.stdout)
+        names = account_names(load_genesis(tmp_path / "demo" / "ledger" / "genesis.json").app_state)
+        assert told["account"] == to_text(names["aurora"])
+        assert len(key.sign(b"")) == 64
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(tmp_path) not in running
 

@@ -23,6 +23,9 @@ from rich.console import Console
 
 from feiqian.cli.demo_day import Day, FilePlan, Plan
 from feiqian.cli.demo_report import Check, print_report
+from feiqian.consensus.genesis_file import load_genesis
+from feiqian.core.addresses import to_text
+from feiqian.execution.genesis import account_names
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "samples"
@@ -32,6 +35,8 @@ ADDRESS = re.compile(rb"https?://\S+")
 KEY_NAME = re.compile(r'"key:([a-z0-9-]+)"')
 PAID_ALREADY = "RJCT/AM05"
 VAULT_SUFFIX = "-vault"
+PASSPHRASE_FILE = "passphrase"
+"""Beside the keys that it opens: these are of fictional people, for whoever tries the console."""
 
 
 def main() -> None:
@@ -45,6 +50,8 @@ def main() -> None:
     directory = _fresh(options.directory)
     passphrase = secrets.token_hex(16)
     os.environ["FEIQIAN_PASSPHRASE"] = passphrase
+    (directory / PASSPHRASE_FILE).touch(0o600)
+    (directory / PASSPHRASE_FILE).write_text(passphrase + "\n", "utf-8")
     _make_keys(directory / "keys", passphrase.encode())
     _make_files(directory / "files")
     _feiqian(
@@ -56,12 +63,23 @@ def main() -> None:
         console.print(f"The ledger serves at {address}")
         checks = _play(directory, address, passphrase.encode(), console)
         all_held = print_report(console, checks)
+        _tell_of_keys(console, directory)
         if not options.once:
             console.print(f"\nThe console is open at {address} until Ctrl-C.")
             ledger.wait()
     finally:
         ledger.stop()
     sys.exit(0 if all_held else 1)
+
+
+def _tell_of_keys(console: Console, directory: Path) -> None:
+    """Say how to be one of the fictional institutions: which account, which key, which passphrase."""
+    names = account_names(load_genesis(directory / "ledger" / "genesis.json").app_state)
+    at = os.path.relpath(directory)
+    console.print("\nTo sign in to the console as Aurora Motors:")
+    console.print(f"  account     {to_text(names['aurora'])}")
+    console.print(f"  key         {at}/keys/aurora-maker.json")
+    console.print(f"  passphrase  export FEIQIAN_PASSPHRASE=$(cat {at}/{PASSPHRASE_FILE})", markup=False)
 
 
 def _play(directory: Path, address: str, passphrase: bytes, console: Console) -> list[Check]:

@@ -547,15 +547,22 @@ LEDGER_TRIGGERS: Mapping[type[Trigger], Callable[[Run, Any], None]] = {
 # --- metering ---
 
 
-def charge(model: Model, sponsor: str, size_bytes: int, work: int, height: int, time_ms: int, *, is_checked: bool):
-    """Count bytes and work against a sponsor; refuse beyond its limits where that is asked."""
+def charge(
+    model: Model,
+    sponsor: str,
+    size_bytes: int,
+    work: int,
+    height: int,
+    time_ms: int,
+    limits: Mapping[str, int] | None = None,
+) -> None:
+    """Count bytes and work against a sponsor; refuse beyond its limits where these are given."""
     day = time_ms // DAY_MS
     before = model.usage.get(sponsor, UsageFacts(height, 0, 0, day, 0, 0))
     block_bytes, block_work = before[1:3] if before.height == height else (0, 0)
     day_bytes, day_work = before[4:6] if before.day == day else (0, 0)
     used = UsageFacts(height, block_bytes + size_bytes, block_work + work, day, day_bytes + size_bytes, day_work + work)
-    if is_checked:
-        limits = model.parameters
+    if limits is not None:
         refuse(used.block_bytes > limits["sponsor_block_bytes"], "ledger", 41)
         refuse(used.block_work > limits["sponsor_block_work"], "ledger", 41)
         refuse(used.day_bytes > limits["sponsor_day_bytes"], "ledger", 41)

@@ -274,7 +274,7 @@ class World:
                 refuse(tx_id in used_here, "ledger", 40)
                 self._predict_admission(start, sent, tx_id)
                 size = len(sent.signed)
-                charge(self.model, sent.sponsor, size, admission, self.height, self.time_ms, is_checked=True)
+                charge(self.model, sent.sponsor, size, admission, self.height, self.time_ms, start.parameters)
             except Refusal as refusal:
                 refused_id = reference.refused_id(self.height, place, sent.signed)
                 self.answers.append(Answer(refused_id, refusal.codespace, refusal.number))
@@ -283,7 +283,7 @@ class World:
             refusal = self._run(tx_id, sent.signers).atomically(sent.messages)
             done = results[len(self.answers)][1].work if len(self.answers) < len(results) else 0
             work += done
-            charge(self.model, sent.sponsor, 0, done - admission, self.height, self.time_ms, is_checked=False)
+            charge(self.model, sent.sponsor, 0, done - admission, self.height, self.time_ms)
             self.answers.append(Answer(tx_id, *(("", 0) if refusal is None else (refusal.codespace, refusal.number))))
         self.used |= used_here
         self._expected_replay = used_here
