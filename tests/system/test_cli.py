@@ -239,6 +239,8 @@ def test_submit_signs_sends_and_reports(running, tmp_path: Path, keys: Path) -> 
     assert json.loads(block.stdout)["transaction_count"] == 1
     exported = feiqian("export", "members", "--url", running.address)
     assert len(exported.stdout.splitlines()) == 3
+    unknown = feiqian("export", "nothing", "--url", running.address)
+    assert (unknown.returncode, "there is no list 'nothing'; there are accounts" in unknown.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

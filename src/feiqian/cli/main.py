@@ -3,6 +3,8 @@
 Commands are named by import path and loaded when they are run, so that a short one does not wait for all the others.
 """
 
+import contextlib
+import io
 import os
 import sys
 import traceback
@@ -68,10 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError:
         sys.exit(EXIT_USAGE)
     except BrokenPipeError:
-        # Whoever reads the output has enough of it. Python flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()  # whoever reads it has enough
     except Exception as error:  # noqa: BLE001 - the outermost: what it does not know is a bug, and said to be one
+        if isinstance(error, OSError):
+            _close_output()
         _explain(error)
+
+
+def _close_output() -> None:
+    """Let what could not be written go: Python flushes once more at its end, and would fail a second time."""
+    with contextlib.suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: Exception) -> NoReturn:

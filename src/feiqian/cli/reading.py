@@ -1,6 +1,8 @@
 """`feiqian account`, `tx`, `block`, `export`: what the ledger holds, as the one who is signed in may see it."""
 
+import re
 import sys
+from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 
@@ -10,11 +12,14 @@ from rich.console import Console
 from feiqian.cli.arguments import BlockHeight, Count
 from feiqian.cli.connection import Url, connect
 from feiqian.cli.output import EXIT_USAGE, Output, fail, fields_text
+from feiqian.client.errors import Refused
 from feiqian.core.addresses import PREFIX, from_text, to_text
 from feiqian.core.amounts import to_decimal_text
 
 LISTS = ("accounts", "assets", "blocks", "members", "transactions")
-"""What can be exported, beside the entries of an account."""
+"""What can be exported by a word; any other list of the API by its path."""
+
+_PATH = re.compile(r"[a-z0-9-]+(/[a-z0-9-]+)*")
 
 
 def account(
@@ -135,14 +140,23 @@ def export(what: str, *, key: Path | None = None, as_account: str | None = None,
     """Print a whole list as JSON lines: accounts, assets, blocks, members, transactions or an account's entries.
 
     Args:
-        what: accounts, assets, blocks, members, transactions, or an address for its entries.
+        what: accounts, assets, blocks, members, transactions, an address for its entries, or the path of any list of
+            the API, as accounts/ADDRESS/pending.
         key: a key file to sign in with.
         as_account: the account to sign in for.
         url: the gateway's address.
     """
-    if what not in LISTS and not what.startswith(f"{PREFIX}1"):
-        fail(f"there is no list {what!r}; there are {', '.join(LISTS)}, and an address for its entries", EXIT_USAGE)
-    path = f"/{what}" if what in LISTS else f"/accounts/{to_text(from_text(what))}/entries"
-    with connect(url, as_account, key) as client:
-        for item in client.pages(path):
-            sys.stdout.write(msgspec.json.encode(item).decode() + "\n")
+    no_list = (
+        f"there is no list {what!r}; there are {', '.join(LISTS)}, an address for its entries, and paths of the API"
+    )
+    if _PATH.fullmatch(what) is None:
+        fail(no_list, EXIT_USAGE)
+    path = f"/accounts/{to_text(from_text(what))}/entries" if what.startswith(f"{PREFIX}1") else f"/{what}"
+    try:
+        with connect(url, as_account, key) as client:
+            for item in client.pages(path):
+                sys.stdout.write(msgspec.json.encode(item).decode() + "\n")
+    except Refused as refused:
+        if refused.status == HTTPStatus.NOT_FOUND and "/" not in what and path == f"/{what}":
+            fail(no_list, EXIT_USAGE)
+        raise

@@ -63,10 +63,6 @@ class AuditState:
         """Return a tree row."""
         return self._nodes.get(node_key)
 
-    def nodes(self, node_keys: list[bytes], /) -> list[bytes | None]:
-        """Return tree rows in the order asked for."""
-        return [self._nodes.get(key) for key in node_keys]
-
     def apply(self, height: int, time_ms: int, changes: Changes, replay_ids: tuple[tuple[int, bytes], ...]) -> None:
         """Move to the next height and its root."""
         changed = {key: record for key, record in changes.items() if self.records.get(key) != record}
