@@ -1,6 +1,6 @@
 # Every target sets up what it needs on a fresh machine; `make help` lists them.
 SHELL := /bin/bash
-PYTHON ?= python3
+PYTHON ?= $(shell bash tools/python.sh)
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2

@@ -1,10 +1,9 @@
 """`python -m feiqian.api.indexer DIR`: keeps the SQL index of one ledger at its node's height.
 
-A process of its own, at a low priority, so that indexing takes no time from the node or from people's requests. With
+A process of its own that runs when no other wants to, so that indexing takes no time from payments or people. With
 `--until-stdin-closes` it ends with the process that started it. Killing it at any moment loses nothing.
 """
 
-import gc
 import os
 import sys
 import threading
@@ -24,9 +23,9 @@ from feiqian.index.database import database_url, open_engine
 from feiqian.index.follower import follow
 from feiqian.index.writer import IndexWriter
 from feiqian.process.logs import configure_logs
+from feiqian.process.memory import tune_memory
 from feiqian.process.privacy import keep_files_private
 
-NICENESS = 19
 STORE_WAIT_S = 0.1
 FAULT_STATUS = 3
 WRONG_USAGE_STATUS = 2
@@ -44,10 +43,9 @@ def main(arguments: list[str]) -> int:
     if ends_with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_files_private()
-    os.nice(NICENESS)
-    # Nearly all that a batch allocates goes away by reference counts; walking it again and again costs a fifth.
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 100)
+    # At the lowest niceness it would still hold a processor for some milliseconds at each of the others' turns.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    tune_memory()
     directory = Path(directories[0])
     try:
         settings = read_gateway_settings(directory)

@@ -142,4 +142,4 @@ def _base_of(file: Path, genesis: Genesis, trusted: str | None) -> Base:
 def _open(layout: Layout) -> Store:
     if not layout.ledger.exists():
         fail(f"the ledger in {layout.directory} was never started; start it: `feiqian start`", EXIT_USAGE)
-    return Store.open(layout.ledger, read_only=True)
+    return Store.open(layout.ledger, read_only=True, is_read_in_order=True)

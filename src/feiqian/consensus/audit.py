@@ -36,7 +36,7 @@ from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.events import Posted
 from feiqian.ledger.invariants import Scope
 from feiqian.ledger.parameters import get_parameters
-from feiqian.process.collector import rare_collections
+from feiqian.process.memory import rare_collections
 from feiqian.process.native import mute_native_output
 from feiqian.state.archive import ArchiveRow
 from feiqian.state.errors import OutsideWindow

@@ -29,7 +29,7 @@ from feiqian.node.configuration import Layout
 from feiqian.node.faults import DONE, start_thread
 from feiqian.node.pruning import Pruner
 from feiqian.node.workers import Worker, read_message, serve_as_worker, start_worker, write_message
-from feiqian.process.collector import tune_collector
+from feiqian.process.memory import tune_memory
 from feiqian.state.archive import ArchiveRow
 from feiqian.state.store import HeightWrites, Staged, Store
 
@@ -242,7 +242,7 @@ def _serve(stream: BufferedRWPair) -> None:
         pruner = Pruner(store, int(past_heights), int(keep_blocks), layout.segments)
         committer = Committer(store, load_genesis(layout.genesis), SoloSigner.load(layout.validator_key), pruner)
         to_write: queue.Queue[Made | None] = queue.Queue(maxsize=1)
-        tune_collector()
+        tune_memory()
         write_message(stream, b"open")
         writer = start_thread("write", lambda: _write_all(committer, to_write, stream))
         try:

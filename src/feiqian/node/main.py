@@ -28,8 +28,8 @@ from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics, ProcessCollector, StoreCollector
 from feiqian.node.server import Server
 from feiqian.node.verifier import Verifiers
-from feiqian.process.collector import tune_collector
 from feiqian.process.logs import configure_logs
+from feiqian.process.memory import tune_memory
 from feiqian.process.readiness import tell_ready
 from feiqian.state.store import Store
 
@@ -112,7 +112,7 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
         subscribers_changed=metrics.subscribers.inc,
     )
     await server.start(layout.socket)
-    tune_collector()
+    tune_memory()
     engine.start()
     readers = guard_task(asyncio.create_task(_clear_stale_readers(store), name="stale readers"))
     ready = guard_task(asyncio.create_task(_tell_when_ready(has_begun, engine, layout), name="ready"))

@@ -5,6 +5,7 @@ each native call gives the interpreter's lock up and waits a switch interval to 
 """
 
 import asyncio
+import os
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.replay import ReplayReader
 from feiqian.node.faults import guard_task
 from feiqian.node.workers import LENGTH, Worker, read_message, serve_as_worker, start_worker, write_message
-from feiqian.process.collector import tune_collector
+from feiqian.process.memory import tune_memory
 from feiqian.process.native import mute_native_output
 from feiqian.state.store import Store
 from feiqian.state.tables import BlockState
@@ -32,6 +33,9 @@ CHUNK = 128
 
 OUTSTANDING = 2
 """Chunks that a worker holds, so that it never waits for the next."""
+
+NICENESS = 10
+"""What was taken in first is finished first: when all are busy, blocks are executed and committed before this."""
 
 EARLY_MS = 60_000
 """How much too far ahead a transaction may expire and still be kept until a block may hold it: clocks differ."""
@@ -159,9 +163,10 @@ async def _read_answers(reader: asyncio.StreamReader) -> tuple[Answer, ...]:
 
 
 def _serve(stream: BufferedRWPair) -> None:
+    os.nice(NICENESS)
     store = Store.open(sys.argv[1], read_only=True)
     checker = Checker(discover(), store)
-    tune_collector()
+    tune_memory()
     write_message(stream, encode(()))
     while (data := read_message(stream)) is not None:
         with mute_native_output():

@@ -52,7 +52,9 @@ class Store:
     After a Fault in one of these the store writes nothing more until it is opened again.
     """
 
-    def __init__(self, path: Path, *, read_only: bool, map_bytes: int, reserve_bytes: int) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool, map_bytes: int, reserve_bytes: int, is_read_in_order: bool = False
+    ) -> None:
         """Not for callers: use `create` or `open`."""
         self.path = path
         self.is_read_only = read_only
@@ -69,6 +71,8 @@ class Store:
                 readonly=read_only,
                 create=not read_only,
                 mode=0o640,
+                # Records and tree rows are asked for here and there: of 32 pages read ahead, 31 would be for nothing.
+                readahead=is_read_in_order,
             )
             self._environment.reader_check()
             self._databases = _open_databases(self._environment, read_only=read_only)
@@ -143,10 +147,12 @@ class Store:
         map_bytes: int = MAP_BYTES,
         reserve_bytes: int = RESERVE_BYTES,
         plain_tables: frozenset[str] | None = None,
+        is_read_in_order: bool = False,
     ) -> "Store":
         """Open a store; one process may write, any number may read beside it.
 
         `plain_tables` adds tables that a new release declares plain; without it those known to the store apply.
+        `is_read_in_order`: height after height will be read, so that the system may read the file ahead.
 
         Raises:
             Fault: no ledger is there, it is of another format, another process writes it, or it cannot be read.
@@ -154,7 +160,13 @@ class Store:
         path = Path(path)
         if not (path / "data.mdb").exists():
             raise Fault("store: there is no ledger in this directory; make one first")
-        store = cls(path, read_only=read_only, map_bytes=map_bytes, reserve_bytes=reserve_bytes)
+        store = cls(
+            path,
+            read_only=read_only,
+            map_bytes=map_bytes,
+            reserve_bytes=reserve_bytes,
+            is_read_in_order=is_read_in_order,
+        )
         try:
             store._load()
             if plain_tables is not None:

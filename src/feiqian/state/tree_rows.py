@@ -18,7 +18,7 @@ from struct import Struct
 
 from feiqian.state.proofs import EMPTY_ROOT, HASH_BYTES, INNER_PREFIX, bit_at
 
-INLINE_LEAVES = 3
+INLINE_LEAVES = 1
 DIGIT_BITS = 4
 DIGITS = b"0123456789abcdef"
 

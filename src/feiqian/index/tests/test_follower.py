@@ -1,5 +1,6 @@
 """The follower against a real node: it catches up, goes on after crashes on either side, and knows a strange index."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def test_killed_at_any_moment_it_ends_up_like_one_built_at_once(tmp_path: Path, 
                 assert {verdict.number for verdict in verdicts} == {0}
             if round_ % 2:
                 await_true(lambda: reader.height() == channel.status().height)
+                assert os.sched_getscheduler(indexer.pid) == os.SCHED_IDLE
             indexer.send_signal(signal.SIGKILL)
             indexer.wait(ANSWER_S)
         await_true(lambda: channel.status().pool_transactions == 0)

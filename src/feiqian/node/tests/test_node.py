@@ -115,6 +115,13 @@ def test_the_first_start_writes_the_genesis_time_and_an_empty_block(ledger: Samp
     assert path.read_bytes() == written
 
 
+def test_blocks_are_executed_and_committed_before_more_is_let_in(ledger: SampleLedger, start: StartNode) -> None:
+    node = start(ledger)
+    helpers = ("feiqian.node.committer", "feiqian.node.verifier")
+    niceness = [os.getpriority(os.PRIO_PROCESS, pid) for pid in (node.process.pid, *map(node.helper, helpers))]
+    assert niceness[0] == niceness[1] < niceness[2]
+
+
 def test_init_writes_a_secret_key_and_refuses_a_directory_in_use(ledger: SampleLedger, registry: Registry) -> None:
     layout = Layout(ledger.directory)
     assert stat.S_IMODE(layout.validator_key.stat().st_mode) == 0o600

@@ -496,6 +496,21 @@ def test_create_and_open_refuse_the_wrong_directory(tmp_path: Path, store: Store
         Store.open(tmp_path / "garbage")
 
 
+def test_only_a_store_that_is_read_in_order_is_read_ahead(store: Store):
+    assert is_mapped_for_random_reads(store.path)
+    store.close()
+    in_order = Store.open(store.path, read_only=True, is_read_in_order=True)
+    assert not is_mapped_for_random_reads(store.path)
+    in_order.close()
+
+
+def is_mapped_for_random_reads(path: Path) -> bool:
+    """Say what the system was told of this process's mapping of the store (proc(5), smaps: `rr`)."""
+    _, _, mapping = Path("/proc/self/smaps").read_text("utf-8").partition(f"{path}/data.mdb")
+    flags = next(line for line in mapping.splitlines() if line.startswith("VmFlags:"))
+    return "rr" in flags.split()
+
+
 def test_an_interrupted_create_is_told_and_can_be_done_again(tmp_path: Path):
     path = tmp_path / "l"
     with pytest.raises(Fault, match="must stay free"):
