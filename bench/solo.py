@@ -1,7 +1,7 @@
 """What the embedded ledger does on this machine: transfers over HTTP, committed and on disk.
 
 Run: python bench/solo.py [--accounts 1000000] [--seconds 60] [--directory DIR]   (default: as the aims are stated; with
-populating a million accounts it takes about fifteen minutes and 12 GB of disk)
+populating a million accounts it takes about twenty minutes and 12 GB of disk)
 
 One ledger of 10,000 accounts and one of `--accounts`, each behind `feiqian start` with its gateway and index. Transfers
 of one unit between accounts drawn uniformly, one signature each, are signed beforehand and submitted over HTTP in
@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="throughput and latency of the embedded ledger")
     parser.add_argument("--accounts", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--warm-up", type=float, default=10)
+    parser.add_argument("--warm-up", type=float, default=30, help="until what is touched all the time lies in memory")
     parser.add_argument("--directory", type=Path, help="where the ledgers go; those found there are used again")
     options = parser.parse_args()
     figures: dict[str, float] = {}
@@ -423,8 +423,12 @@ def submit(connection: http.client.HTTPConnection, batch: Sequence[bytes], until
     while left and time.monotonic() < until:
         body = msgspec.msgpack.encode(left)
         headers = {"Content-Type": "application/msgpack"}
-        connection.request("POST", "/api/v1/transactions?wait=committed&timeout_s=60", body, headers)
-        response = connection.getresponse()
+        try:
+            connection.request("POST", "/api/v1/transactions?wait=committed&timeout_s=60", body, headers)
+            response = connection.getresponse()
+        except (BrokenPipeError, ConnectionResetError):
+            connection.close()  # it had rested for too long; the next request opens it again
+            continue
         data = response.read()
         if response.status in (429, 503):
             time.sleep(min(0.2, float(response.headers["Retry-After"])))
