@@ -13,10 +13,9 @@ from feiqian.api.submission import ErrorBody, Outcome
 from feiqian.core.errors import InvalidTransaction
 from feiqian.core.transactions import NO_SIGNATURE, decode_signed
 from feiqian.execution.admission import Prepared, check_form
-from feiqian.execution.blocks import RESULT, execute_block
+from feiqian.execution.blocks import RESULT, execute_block, has_room_later
 from feiqian.execution.blocks import Outcome as BlockOutcome
 from feiqian.ledger.context import BlockInfo
-from feiqian.ledger.errors import SponsorOverLimit
 from feiqian.state.layered import Layered, ReplayingReader
 
 MAX_DRY_RUN_TRANSACTIONS = 20_000
@@ -90,8 +89,7 @@ def _decide(ran: BlockOutcome, chosen: Sequence[_Waiting], outcomes: dict[int, O
     later: list[_Waiting] = []
     for number, refusal in refusals.items():
         each = chosen[number]
-        # As the engine has it: over a limit of this block, the next one has room; else it is over the day's.
-        if isinstance(refusal, SponsorOverLimit) and each.prepared.transaction.sponsor in served:
+        if has_room_later(refusal, each.prepared.transaction.sponsor, served):
             later.append(each)
         else:
             outcomes[each.place] = Outcome(each.prepared.tx_id.hex(), "refused", error=_error_of(refusal))

@@ -3,7 +3,7 @@
 Order: upgrade step, due triggers, then transactions. Each runs on an overlay that is kept or dropped whole.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -22,7 +22,7 @@ from feiqian.ledger import metering, triggers
 from feiqian.ledger.authority import ACCOUNTS
 from feiqian.ledger.balances import BALANCES, balance_key
 from feiqian.ledger.context import BlockInfo, Context
-from feiqian.ledger.errors import TransactionReplayed
+from feiqian.ledger.errors import SponsorOverLimit, TransactionReplayed
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.records import Parameters
 from feiqian.ledger.replay import ReplayReader
@@ -148,6 +148,14 @@ def execute_block(
     return Outcome(
         tuple(results), state.changes(), tuple(replay_ids), work, triggers_run, taken, tuple(left_out), is_empty
     )
+
+
+def has_room_later(refusal: InvalidTransaction, sponsor: str, served: Collection[str]) -> bool:
+    """Say whether what was left out of a block may stand in the next: it was over a limit of this one.
+
+    `served` are the sponsors of what the block took. With nothing of its own taken it is over the day's, or too large.
+    """
+    return isinstance(refusal, SponsorOverLimit) and sponsor in served
 
 
 def has_due_triggers(reader: Reader, now_ms: int) -> bool:

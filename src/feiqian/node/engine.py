@@ -23,10 +23,11 @@ from feiqian.execution.blocks import (
     Outcome,
     bundle_results,
     execute_block,
+    has_room_later,
 )
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
-from feiqian.ledger.errors import SponsorOverLimit, TransactionReplayed
+from feiqian.ledger.errors import TransactionReplayed
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.records import Parameters
 from feiqian.ledger.triggers import next_due_ms
@@ -228,9 +229,7 @@ class SoloEngine:
         dropped: list[Left] = []
         for place, refusal in refusals.items():
             entry = candidates[place]
-            # Over a limit of this block: the next one has room. With nothing taken it is over the day's, or too large.
-            is_later = isinstance(refusal, SponsorOverLimit) and entry.transaction.sponsor in served
-            if is_later:
+            if has_room_later(refusal, entry.transaction.sponsor, served):
                 later.append(entry)
             else:
                 dropped.append(Left(entry, refusal))

@@ -1,6 +1,5 @@
 """Makes the directory of a new ledger, and at its first start gives the genesis its time."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from feiqian.execution.genesis import KeyResolver, compile_consortium, genesis_c
 from feiqian.execution.registry import Registry
 from feiqian.ledger.records import Parameters
 from feiqian.node.configuration import Layout
+from feiqian.state.files import sync_directory
 from feiqian.state.store import Store
 
 SOLO_POWER = 1
@@ -62,7 +62,7 @@ def initialise(
         layout.validator_key.unlink(missing_ok=True)
         layout.settings.unlink(missing_ok=True)
         raise
-    _sync_directory(directory)
+    sync_directory(directory)
     return genesis
 
 
@@ -100,7 +100,7 @@ def prepare_ledger(layout: Layout, registry: Registry, clock_ms: Callable[[], in
     if not genesis.is_started:
         genesis = genesis.started_at(clock_ms())
         save_genesis(layout.genesis, genesis)
-        _sync_directory(layout.directory)
+        sync_directory(layout.directory)
     if not layout.ledger.exists():
         _make_store(layout, registry, genesis)
     return genesis
@@ -111,23 +111,23 @@ def plain_tables(registry: Registry) -> frozenset[str]:
     return frozenset(name for name, table in registry.tables.items() if table.is_plain)
 
 
+def store_of_genesis(path: Path, registry: Registry, genesis: Genesis) -> Store:
+    """Make and open the store of a ledger as its genesis begins it.
+
+    Raises:
+        Fault: the store cannot be made.
+    """
+    height = genesis.initial_height - 1
+    changes = genesis_changes(registry, genesis.app_state, genesis.time_ms, height)
+    return Store.create(
+        path, genesis.chain_id, genesis.initial_height, changes, genesis.time_ms, plain_tables=plain_tables(registry)
+    )
+
+
 def _make_store(layout: Layout, registry: Registry, genesis: Genesis) -> None:
     """Make the store beside its place and move it there whole, so that a crash leaves none or a finished one."""
     beside = layout.ledger.with_name(layout.ledger.name + ".new")
     shutil.rmtree(beside, ignore_errors=True)
-    height = genesis.initial_height - 1
-    changes = genesis_changes(registry, genesis.app_state, genesis.time_ms, height)
-    store = Store.create(
-        beside, genesis.chain_id, genesis.initial_height, changes, genesis.time_ms, plain_tables=plain_tables(registry)
-    )
-    store.close()
+    store_of_genesis(beside, registry, genesis).close()
     beside.rename(layout.ledger)
-    _sync_directory(layout.data)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(layout.data)

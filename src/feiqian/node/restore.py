@@ -13,10 +13,9 @@ from feiqian.consensus.light import KnownBlock, LightBlock, Trust
 from feiqian.consensus.restoring import Checked, begin, check_snapshot, replay
 from feiqian.consensus.solo import SoloSigner
 from feiqian.core.errors import Fault
-from feiqian.execution.genesis import genesis_changes
 from feiqian.execution.registry import Registry
 from feiqian.node.configuration import Layout
-from feiqian.node.initialise import SETTINGS_TEXT, plain_tables, refuse_existing
+from feiqian.node.initialise import SETTINGS_TEXT, refuse_existing, store_of_genesis
 from feiqian.state.errors import SegmentRefused, SnapshotRefused
 from feiqian.state.files import sync_directory
 from feiqian.state.segment_folder import rows_from
@@ -105,7 +104,7 @@ def _fill(
 ) -> Restored:
     """Make the store, run what follows the snapshot or the genesis, and keep the snapshot for audits to begin with."""
     if checked is None:
-        store = _store_of_genesis(layout, genesis, registry)
+        store = store_of_genesis(layout.ledger, registry, genesis)
         trust = light.trust_in_genesis(genesis)
         trusted = f"the genesis of {genesis.chain_id} (SHA-256 {genesis.digest().hex()})"
     else:
@@ -119,19 +118,6 @@ def _fill(
     if source.snapshot is not None:
         _copy(source.snapshot, layout.base_snapshot, 0o640)
     return restored
-
-
-def _store_of_genesis(layout: Layout, genesis: Genesis, registry: Registry) -> Store:
-    height = genesis.initial_height - 1
-    changes = genesis_changes(registry, genesis.app_state, genesis.time_ms, height)
-    return Store.create(
-        layout.ledger,
-        genesis.chain_id,
-        genesis.initial_height,
-        changes,
-        genesis.time_ms,
-        plain_tables=plain_tables(registry),
-    )
 
 
 def _run(
