@@ -7,6 +7,9 @@ One ledger of 10,000 accounts and one of `--accounts`, each behind `feiqian star
 of one unit between accounts drawn uniformly, one signature each, are signed beforehand and submitted over HTTP in
 batches by a process of its own; what is counted is what the node has committed with fsync. The raw rate of Ed25519
 verification on two threads is measured before and after, in a process of its own that has the machine to itself.
+
+On the large ledger rounds alternate, since a shared machine is not equally fast from minute to minute: as many as go
+in, then, once the pool is empty, a steady share of what this round's first part reached, whose latencies count.
 """
 
 import argparse
@@ -25,6 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,10 +51,16 @@ BATCH, CONNECTIONS = 1_000, 32
 PACED_BATCH, PACED_CONNECTIONS = 500, 64
 PACED_SHARE = 0.8
 LEGS, LEGS_BATCH = 1_000, 20
+ROUNDS = 3
+FILLING_S = 5
+"""How long each load runs before it is measured."""
+
 HIGHEST_RATE = 20_000
 """No machine that this was made for commits more a second; so many transfers are signed for each second."""
 
 LIFETIME_MS = 590_000
+"""How far ahead the last transfer signed expires. The others expire before it, as if signed at the highest rate."""
+
 PARAMETERS = {"max_block_work": 20_000_000, "sponsor_block_work": 20_000_000}
 """About one second of this ledger's work on two cores; the default is half of that."""
 
@@ -67,6 +77,19 @@ class Load(NamedTuple):
     accounts: int
     transfers: int
     seed: int
+
+
+class Saturated(NamedTuple):
+    """What the ledger did under as much as goes in, with µs of processor time by stage and by process."""
+
+    committed: float
+    elapsed_s: float
+    spent_us: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        """Transactions a second."""
+        return self.committed / self.elapsed_s
 
 
 class Sending(NamedTuple):
@@ -126,11 +149,12 @@ def _verify(seconds: float) -> float:
 def measure_small(directory: Path, options: argparse.Namespace, figures: dict[str, float]) -> None:
     """Measure transfers, audit and batch transfers on the small ledger."""
     ledger = make_ledger(directory, SMALL_ACCOUNTS)
-    with saturating_client(SMALL_ACCOUNTS, options) as client, Running(ledger) as running:
+    sending_s = options.warm_up + FILLING_S + options.seconds
+    with Client(SMALL_ACCOUNTS, HIGHEST_RATE * sending_s) as client, Running(ledger) as running:
         running.settle()
-        rate, _ = running.saturate(client, options)
-        note(f"{SMALL_ACCOUNTS:,} accounts: {rate:,.0f} transactions a second")
-        figures["tx_per_s_10k"] = rate
+        running.warm_up(client, options.warm_up)
+        figures["tx_per_s_10k"] = running.saturate(client, options.seconds).rate
+        note(f"{SMALL_ACCOUNTS:,} accounts: {figures['tx_per_s_10k']:,.0f} transactions a second")
     for name, checks in (("audit_ratio", True), ("audit_ratio_unsigned", False)):
         figures[name] = audit_rate(ledger, check_signatures=checks) / figures["tx_per_s_10k"]
     with Running(ledger) as running:
@@ -140,22 +164,40 @@ def measure_small(directory: Path, options: argparse.Namespace, figures: dict[st
 def measure_large(directory: Path, options: argparse.Namespace, figures: dict[str, float]) -> None:
     """Measure transfers and latency on the large ledger, and where the time goes.
 
-    Both loads are signed before the ledger starts: while it had nothing to do, the system would take its pages away.
+    All is signed before the ledger starts: while it had nothing to do, the system would take its pages away.
     """
     ledger = make_ledger(directory, options.accounts)
-    with (
-        saturating_client(options.accounts, options) as saturating,
-        paced_client(options.accounts, options) as paced,
-        Running(ledger) as running,
-    ):
+    round_s = options.seconds / ROUNDS
+    sending_s = options.warm_up + (1 + PACED_SHARE) * ROUNDS * (FILLING_S + round_s)
+    rounds: list[Saturated] = []
+    latencies: list[float] = []
+    with Client(options.accounts, HIGHEST_RATE * sending_s) as client, Running(ledger) as running:
         running.settle()
-        rate, spent = running.saturate(saturating, options)
-        note(f"{options.accounts:,} accounts: {rate:,.0f} transactions a second")
-        figures["tx_per_s"] = rate
-        figures |= {f"us_{name}": value for name, value in spent.items()}
+        running.warm_up(client, options.warm_up)
+        for _ in range(ROUNDS):
+            full = running.saturate(client, round_s)
+            running.drain()
+            here = running.latencies(client, round_s, PACED_SHARE * full.rate)
+            rounds.append(full)
+            latencies += here
+            note(f"{options.accounts:,} accounts: {full.rate:,.0f} transactions a second; {_at_share(here)}")
+        count = sum(full.committed for full in rounds)
+        figures["tx_per_s"] = count / sum(full.elapsed_s for full in rounds)
+        for name in rounds[0].spent_us:
+            figures[f"us_{name}"] = sum(full.spent_us[name] for full in rounds) / count
+        figures["p50_ms"], figures["p99_ms"] = percentile_ms(latencies, 50), percentile_ms(latencies, 99)
         figures["index_behind_s"] = running.settle()
-        figures["p50_ms"], figures["p99_ms"] = running.latency(paced, options, PACED_SHARE * rate)
         figures["rss_anon_mib"] = running.memory_peak_mib
+
+
+def _at_share(latencies: Sequence[float]) -> str:
+    median, high = percentile_ms(latencies, 50), percentile_ms(latencies, 99)
+    return f"at {PACED_SHARE:.0%} of it p50 {median:,.0f} ms, p99 {high:,.0f} ms"
+
+
+def percentile_ms(latencies: Sequence[float], percent: int) -> float:
+    """Return a percentile of latencies in seconds, in milliseconds."""
+    return sorted(latencies)[len(latencies) * percent // 100] * 1000
 
 
 def make_ledger(directory: Path, accounts: int) -> SampleLedger:
@@ -199,21 +241,32 @@ class Running:
         self._process.wait()
         self._log.close()
 
-    def saturate(self, client: "Client", options: argparse.Namespace) -> tuple[float, dict[str, float]]:
-        """Return transactions committed a second while as many as possible are sent, and µs of each stage."""
-        client.go(self.address, options.warm_up + options.seconds, 0)
-        self._watch(options.warm_up)
+    def warm_up(self, client: "Client", seconds: float) -> None:
+        """Send as many as possible for a while."""
+        client.go(self.address, seconds, 0)
+        self._watch(seconds)
+        client.finish()
+
+    def saturate(self, client: "Client", seconds: float) -> Saturated:
+        """Return what the ledger did while as many as possible were sent."""
+        client.go(self.address, FILLING_S + seconds, 0)
+        self._watch(FILLING_S)
         begun_s, begun = time.monotonic(), self._figures(client.pid)
-        self._watch(options.seconds)
+        self._watch(seconds)
         ended_s, ended = time.monotonic(), self._figures(client.pid)
         client.finish()
-        count = committed(ended) - committed(begun)
-        return count / (ended_s - begun_s), spent_us(begun, ended, count)
+        return Saturated(committed(ended) - committed(begun), ended_s - begun_s, spent_us(begun, ended))
+
+    def drain(self) -> None:
+        """Wait until everything sent is committed."""
+        while self._node.metrics()["feiqian_pool_transactions"]:
+            self._watch(0.1)
 
     def settle(self) -> float:
         """Wait until everything sent is committed and indexed; return how many seconds the index took for it."""
+        self.drain()
         begun = time.monotonic()
-        while self._node.metrics()["feiqian_pool_transactions"] or self._index_height() < self._node.status().height:
+        while self._index_height() < self._node.status().height:
             self._watch(0.2)
         return time.monotonic() - begun
 
@@ -225,12 +278,11 @@ class Running:
         except (sqlite3.OperationalError, TypeError):
             return -1  # it has not begun
 
-    def latency(self, client: "Client", options: argparse.Namespace, rate: float) -> tuple[float, float]:
-        """Return median and 99th percentile in ms from the planned sending to the answer `committed`."""
-        client.go(self.address, options.warm_up + options.seconds, rate)
-        self._watch(options.warm_up + options.seconds)
-        latencies = sorted(client.finish(skip_s=options.warm_up))
-        return latencies[len(latencies) // 2] * 1000, latencies[len(latencies) * 99 // 100] * 1000
+    def latencies(self, client: "Client", seconds: float, rate: float) -> list[float]:
+        """Return the seconds from each batch's planned sending to `committed`, at `rate` transfers a second."""
+        client.go(self.address, FILLING_S + seconds, rate)
+        self._watch(FILLING_S + seconds)
+        return client.finish(skip_s=FILLING_S)
 
     def batch_legs(self, options: argparse.Namespace) -> float:
         """Return legs booked a second by transfers of 1,000 legs each over the small ledger's accounts."""
@@ -276,12 +328,12 @@ class Running:
 
 
 class Client:
-    """The submitting process: signs first, then sends when told to."""
+    """The submitting process: signs first, then sends what is left of it whenever told to."""
 
-    def __init__(self, accounts: int, transfers: int) -> None:
+    def __init__(self, accounts: int, transfers: float) -> None:
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
-        load = Load(accounts, transfers, random.SystemRandom().randrange(2**63))
+        load = Load(accounts, int(transfers), random.SystemRandom().randrange(2**63))
         self._process = context.Process(target=_client, args=(load, theirs))
         self._process.start()
         self._answer()
@@ -313,46 +365,37 @@ class Client:
         return answer
 
 
-def saturating_client(accounts: int, options: argparse.Namespace) -> Client:
-    """Return a client with enough signed for as many as go in."""
-    return Client(accounts, int(HIGHEST_RATE * (options.warm_up + options.seconds)))
-
-
-def paced_client(accounts: int, options: argparse.Namespace) -> Client:
-    """Return a client with enough signed for its share of the highest rate."""
-    return Client(accounts, int(PACED_SHARE * HIGHEST_RATE * (options.warm_up + options.seconds)))
-
-
 def _client(load: Load, pipe: Connection) -> None:
     try:
         signed = sign_transfers(load)
         pipe.send("signed")
-        sending = pipe.recv()
-        pipe.send(send_paced(sending, signed) if sending.rate else send_all(sending, signed))
+        while True:
+            sending = pipe.recv()
+            pipe.send(send_paced(sending, signed) if sending.rate else send_all(sending, signed))
     except EOFError:
-        pass  # the process that measures has given up, and said why
+        pass  # nothing is to be sent any more
     except Exception as error:  # noqa: BLE001 - told to the process that measures, which ends with it
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def sign_transfers(load: Load) -> list[bytes]:
-    """Return signed transfers between random accounts, made on both cores."""
+def sign_transfers(load: Load) -> Iterator[bytes]:
+    """Return signed transfers between random accounts, made on both cores, in the order of their expiry."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         parts = pool.map(_sign_part, [(load, part) for part in range(2)])
-    return [signed for part in parts for signed in part]
+    return (signed for pair in zip(*parts, strict=True) for signed in pair)
 
 
 def _sign_part(job: tuple[Load, int]) -> list[bytes]:
     load, part = job
     population = Population(load.accounts)
     chance = random.Random(load.seed + part)
-    expires_at_ms = time.time_ns() // 1_000_000 + LIFETIME_MS
-    draw = chance.randrange
+    count = load.transfers // 2
+    last_expires_at_ms = time.time_ns() // 1_000_000 + LIFETIME_MS
     orders: list[bytes] = []
-    while len(orders) < load.transfers // 2:
-        payer, payee = draw(load.accounts), draw(load.accounts)
-        if payer != payee:
-            orders.append(population.transfer(payer, payee, 1, chance.randbytes(8), expires_at_ms))
+    for left in range(count, 0, -1):
+        payer, payee = chance.sample(range(load.accounts), 2)
+        expires_at_ms = last_expires_at_ms - left * 2 * 1000 // HIGHEST_RATE
+        orders.append(population.transfer(payer, payee, 1, chance.randbytes(8), expires_at_ms))
     return orders
 
 
@@ -363,9 +406,8 @@ def _legs_order(population: Population, chance: random.Random, expires_at_ms: in
     return population.batch_transfer(payer, payees, chance.randbytes(8), expires_at_ms)
 
 
-def send_all(sending: Sending, signed: list[bytes]) -> list[tuple[float, float]]:
+def send_all(sending: Sending, signed: Iterator[bytes]) -> list[tuple[float, float]]:
     """Keep so many batches on their way, until the time is over."""
-    batches = iter(range(0, len(signed), BATCH))
     taking = threading.Lock()
     begun = time.monotonic()
     latencies: list[tuple[float, float]] = []
@@ -374,22 +416,19 @@ def send_all(sending: Sending, signed: list[bytes]) -> list[tuple[float, float]]
         connection = connect(sending.address)
         while time.monotonic() - begun < sending.seconds:
             with taking:
-                start = next(batches, None)
-            if start is None:
-                raise RuntimeError("everything signed was sent before the time was over; raise HIGHEST_RATE")
+                batch = _take(signed, BATCH)
             sent_s = time.monotonic()
-            submit(connection, signed[start : start + BATCH], begun + sending.seconds)
+            submit(connection, batch, begun + sending.seconds)
             latencies.append((sent_s - begun, time.monotonic() - sent_s))
 
     in_threads(send, CONNECTIONS)
     return latencies
 
 
-def send_paced(sending: Sending, signed: list[bytes]) -> list[tuple[float, float]]:
+def send_paced(sending: Sending, signed: Iterator[bytes]) -> list[tuple[float, float]]:
     """Send a batch at each planned moment; its latency counts from then, whenever it could be sent."""
     interval_s = PACED_BATCH / sending.rate
-    starts = range(0, int(sending.rate * sending.seconds) // PACED_BATCH * PACED_BATCH, PACED_BATCH)
-    turns = iter(enumerate(starts))
+    turns = iter(range(int(sending.seconds / interval_s)))
     taking = threading.Lock()
     begun = time.monotonic()
     latencies: list[tuple[float, float]] = []
@@ -399,15 +438,23 @@ def send_paced(sending: Sending, signed: list[bytes]) -> list[tuple[float, float
         while True:
             with taking:
                 turn = next(turns, None)
-            if turn is None:
-                return
-            planned_s = turn[0] * interval_s
+                if turn is None:
+                    return
+                batch = _take(signed, PACED_BATCH)
+            planned_s = turn * interval_s
             time.sleep(max(0, begun + planned_s - time.monotonic()))
-            submit(connection, signed[turn[1] : turn[1] + PACED_BATCH])
+            submit(connection, batch)
             latencies.append((planned_s, time.monotonic() - begun - planned_s))
 
     in_threads(send, PACED_CONNECTIONS)
     return latencies
+
+
+def _take(signed: Iterator[bytes], count: int) -> list[bytes]:
+    batch = list(islice(signed, count))
+    if not batch:
+        raise RuntimeError("everything signed was sent before the time was over; raise HIGHEST_RATE")
+    return batch
 
 
 def connect(address: str) -> http.client.HTTPConnection:
@@ -484,17 +531,17 @@ def committed(figures: dict[str, float]) -> float:
     return figures['feiqian_transactions_total{outcome="committed"}']
 
 
-def spent_us(begun: dict[str, float], ended: dict[str, float], count: float) -> dict[str, float]:
-    """Return microseconds of processor time a transaction, by stage and by process."""
+def spent_us(begun: dict[str, float], ended: dict[str, float]) -> dict[str, float]:
+    """Return microseconds of processor time by stage and by process."""
     spent: dict[str, float] = {}
     for stage in STAGES:
         name = f'feiqian_stage_cpu_seconds_total{{stage="{stage}"}}'
-        spent[stage.replace(" ", "_")] = (ended[name] - begun[name]) * 1e6 / count
+        spent[stage.replace(" ", "_")] = (ended[name] - begun[name]) * 1e6
     processes = [name for name in ended if name.startswith(PROCESS_CPU)]
     for name in processes:
         process = name.partition('"')[2].partition('"')[0].partition("-")[0]
         process = "verify_and_admit" if process == "verifier" else f"{process}_process"
-        spent[process] = spent.get(process, 0) + (ended[name] - begun[name]) * 1e6 / count
+        spent[process] = spent.get(process, 0) + (ended[name] - begun[name]) * 1e6
     return spent
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -22,6 +23,7 @@ from feiqian.execution.registry import discover
 from feiqian.index.database import database_url, open_engine
 from feiqian.index.follower import follow
 from feiqian.index.writer import IndexWriter
+from feiqian.process.courtesy import Courtesy
 from feiqian.process.logs import configure_logs
 from feiqian.process.memory import tune_memory
 from feiqian.process.privacy import keep_files_private
@@ -43,14 +45,13 @@ def main(arguments: list[str]) -> int:
     if ends_with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_files_private()
-    # At the lowest niceness it would still hold a processor for some milliseconds at each of the others' turns.
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    give_way = Courtesy()
     tune_memory()
     directory = Path(directories[0])
     try:
         settings = read_gateway_settings(directory)
         configure_logs(settings.log_level, "index")
-        run(directory, settings)
+        run(directory, settings, give_way)
     except SettingsError as error:
         print(f"feiqian index: {error}", file=sys.stderr)
         return WRONG_USAGE_STATUS
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run(directory: Path, settings: GatewaySettings) -> None:
+def run(directory: Path, settings: GatewaySettings, give_way: Callable[[], None]) -> None:
     """Follow the node of a ledger's directory into the database that its settings name."""
     data = directory / "data"
     registry = discover()
@@ -70,7 +71,7 @@ def run(directory: Path, settings: GatewaySettings) -> None:
         time.sleep(STORE_WAIT_S)
     genesis = load_genesis(directory / "genesis.json")
     source = IndexSource(data, store, registry, genesis)
-    writer = IndexWriter(engine, registry, projections)
+    writer = IndexWriter(engine, registry, projections, give_way)
     follow(data / "node.sock", engine, writer, source.base, source.is_of_this_ledger, source.filed)
 
 

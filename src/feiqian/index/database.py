@@ -1,6 +1,6 @@
 """Opens the index's database, SQLite or PostgreSQL, and writes many rows at a time by each one's fastest way."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ SQLITE_CACHE_KIB = 128 * 1024
 SQLITE_BUSY_MS = 5_000
 POSTGRESQL_SCHEMA = "feiqian_index"
 """The index has a schema of its own there, so that building it anew can drop all of it and nothing else."""
+
+WRITTEN_AT_ONCE = 256
+"""Rows that one call adds: a few milliseconds."""
 
 ASKED_AT_ONCE = 500
 """Values that one question to SQLite names; each number of them is a statement of its own."""
@@ -62,10 +65,11 @@ def migrate(engine: sa.Engine) -> None:
 
 
 class Writer:
-    """Bulk reads and writes of the core tables inside one transaction."""
+    """Bulk reads and writes of the core tables inside one transaction; calls `give_way` between pieces of it."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, give_way: Callable[[], None]) -> None:
         self._connection = connection
+        self._give_way = give_way
         self._is_postgresql = connection.dialect.name == "postgresql"
         self._driver: Any = connection.connection.driver_connection
 
@@ -84,7 +88,10 @@ class Writer:
                     copy.write_row(row)
             return
         marks = ", ".join("?" * len(table.columns))
-        self._driver.executemany(f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", rows)
+        text = f"INSERT INTO {table.name} ({columns}) VALUES ({marks})"
+        for start in range(0, len(rows), WRITTEN_AT_ONCE):
+            self._give_way()
+            self._driver.executemany(text, rows[start : start + WRITTEN_AT_ONCE])
 
     def members_of(self, addresses: Iterable[bytes]) -> dict[bytes, str]:
         """Return the member of each account that the index knows."""
@@ -94,6 +101,7 @@ class Writer:
             return dict(self._driver.execute(text, [asked]).fetchall())
         found: dict[bytes, str] = {}
         for start in range(0, len(asked), ASKED_AT_ONCE):
+            self._give_way()
             part = asked[start : start + ASKED_AT_ONCE]
             marks = ", ".join("?" * len(part))
             text = f"SELECT address, member FROM {ACCOUNTS.name} WHERE address IN ({marks})"
@@ -114,8 +122,13 @@ class Writer:
             return {(row[0], row[1]): (row[2], row[3]) for row in rows}
         fetch = self._driver.cursor().execute
         text = f"SELECT posted_minor, sequence FROM {ENTRIES.name} WHERE account = ? AND asset = ? {last}"
-        found = ((key, fetch(text, key).fetchone()) for key in keys)
-        return {key: row for key, row in found if row is not None}
+        found: dict[tuple[bytes, str], tuple[int, int]] = {}
+        for key in keys:
+            self._give_way()
+            row = fetch(text, key).fetchone()
+            if row is not None:
+                found[key] = row
+        return found
 
 
 _POSTGRES_TYPES: Mapping[type[Any], str] = {

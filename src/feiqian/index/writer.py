@@ -1,7 +1,7 @@
 """Writes committed blocks into the index: a batch of blocks is one SQL transaction, its height marker included."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -91,10 +91,20 @@ class _Batch:
 
 
 class IndexWriter:
-    """The one writer of an index. Not safe for use by two threads."""
+    """The one writer of an index. Not safe for use by two threads.
 
-    def __init__(self, engine: sa.Engine, registry: Registry, projections: Sequence[Projection]) -> None:
+    `give_way` is called between small pieces of the work, so that who works beside others can rest.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        registry: Registry,
+        projections: Sequence[Projection],
+        give_way: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine = engine
+        self._give_way = give_way
         self._registry = registry
         self._projections = tuple(sorted(projections, key=lambda projection: projection.name))
         self._handlers: dict[type[Event], list[Any]] = {}
@@ -178,6 +188,7 @@ class IndexWriter:
         here = first = position(height, 0)
         transaction_count = 0
         for place, decoded in enumerate(results):
+            self._give_way()
             parties = self._add_result(batch, position(height, place), decoded)
             tx_id = None if decoded.asked is None else decoded.asked.tx_id
             transaction_count += decoded.asked is not None
@@ -227,7 +238,7 @@ class IndexWriter:
             handler(rows, at)
 
     def _write(self, connection: sa.Connection, batch: _Batch, rows: Rows) -> None:
-        writer = Writer(connection)
+        writer = Writer(connection, self._give_way)
         writer.insert(BLOCKS, batch.blocks)
         writer.insert(RESULTS, batch.results)
         writer.insert(ACCOUNTS, [(address, member, at) for address, (member, at) in batch.accounts.items()])
@@ -242,6 +253,7 @@ class IndexWriter:
         of_members: dict[str, list[int]] = {}
         of_accounts: list[tuple[bytes, int]] = []
         for parties in batch.parties:
+            self._give_way()
             here, concerned = parties.position, parties.members
             for account in parties.accounts:
                 if account in members:

@@ -8,14 +8,16 @@ from msgspec import Meta
 
 from feiqian.core.encoding import Codec, Hash32, Height, Record, TimeMs, Uint32, Uint63, encode
 
-FORMAT = 1
+FORMAT = 2
 CHAIN_KEY = b"chain"
 HEAD_KEY = b"head"
 ARCHIVE_FROM_KEY = b"archive_from"
 """Archive rows below the height that stands under this key were looked at and are gone, or are kept for good."""
 
 HEIGHT_BYTES = 8
-REPLAY_BUCKET_MS = 10_000
+REPLAY_BUCKET_MS = 1_000
+"""Expiries follow the clocks of those who sign: what a block uses up lies in few buckets, so these are kept small."""
+
 IMPORTED_BUCKET = b"imported"
 """Ids that came with a snapshot: their expiry is hearsay, so they are kept for the whole replay window."""
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,17 @@ def test_entries_and_balances_by_hand(engine: sa.Engine, recorded: Any) -> None:
     )
     assert entries == [(1, 1_000, 1_000), (2, -250, 750), (3, -100, 650), (4, 30, 680)]
     assert sum(row[1] for row in select(engine, sa.select(ENTRIES.c.account, ENTRIES.c.amount_minor))) == 0
+
+
+def test_it_gives_way_between_small_pieces_of_the_work(sqlite_engine: sa.Engine, recorded: Any) -> None:
+    begin(sqlite_engine, recorded)
+    pauses: list[None] = []
+    give_way = partial(pauses.append, None)
+    IndexWriter(sqlite_engine, recorded.registry, (PROJECTION,), give_way).apply(recorded.blocks, 0)
+    results = select(sqlite_engine, sa.select(RESULTS.c.id))
+    entries = select(sqlite_engine, sa.select(ENTRIES.c.account))
+    # At each result twice, when it is taken apart and when its events are written, and at each account looked up.
+    assert len(pauses) >= 2 * len(results) + len({row[0] for row in entries})
 
 
 def test_results_transactions_and_accounts(engine: sa.Engine, recorded: Any) -> None:

@@ -10,8 +10,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
+import lmdb
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -270,6 +274,27 @@ def test_replay_ids_go_with_their_bucket_when_all_of_it_has_expired(store: Store
     advance(store, {}, time_ms=20_000)
     assert not store.has_replay_id(19_999, tx_id(1, 0))
     assert store.has_replay_id(79_999, tx_id(2, 0))
+
+
+def test_replay_ids_that_expire_in_one_second_share_a_bucket(store: Store):
+    ids = [tx_id(1, place) for place in range(4)]
+    expiries_ms = (60_000, 60_999, 61_000, 119_999)
+    given = writes(1, {}, time_ms=1000, transactions=4)._replace(replay_ids=tuple(zip(expiries_ms, ids, strict=True)))
+    store.commit(store.stage(given))
+    with store._environment.begin(db=store._databases.replay) as transaction:
+        sizes = [len(list(group)) for _, group in groupby(transaction.cursor().iternext(), itemgetter(0))]
+    assert sizes == [2, 1, 1]
+    assert all(store.has_replay_id(expires_at_ms, id_) for expires_at_ms, id_ in given.replay_ids)
+
+
+def test_a_store_of_another_format_is_refused_by_name(tmp_path: Path):
+    Store.create(tmp_path / "a", "c", 1, {b"t/a": b"1"}, 0, reserve_bytes=0).close()
+    with lmdb.open(str(tmp_path / "a"), max_dbs=20) as environment, environment.begin(write=True) as transaction:
+        meta = environment.open_db(b"meta", transaction)
+        chain = rows.CHAIN.decode_trusted(transaction.get(rows.CHAIN_KEY, db=meta) or b"")
+        transaction.put(rows.CHAIN_KEY, encode(msgspec.structs.replace(chain, format=1)), db=meta)
+    with pytest.raises(Fault, match="format 1 is not 2, which this release reads"):
+        Store.open(tmp_path / "a")
 
 
 def test_plain_tables_stand_in_the_tree_themselves_and_are_remembered(tmp_path: Path):
