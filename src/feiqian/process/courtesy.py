@@ -7,7 +7,6 @@ from pathlib import Path
 STEP_S = 0.001
 """How long it works between two looks at how long it had to wait."""
 
-RESTS_PER_WAIT = 4
 SHORTEST_REST_S, LONGEST_REST_S = 0.00005, 0.1
 
 _SCHEDULER_FIGURES = Path("/proc/self/schedstat")
@@ -17,8 +16,8 @@ class Courtesy:
     """Called again and again between pieces of work by a process's main thread; it rests when a step is over.
 
     The idle policy alone is not enough: a processor that such a process keeps busy counts as busy, so that nothing
-    that waits behind another is moved to it. Each rest lets the scheduler do that, and the longer this process had to
-    wait for a processor since its last rest, the longer the next one is.
+    that waits behind another is moved to it. Each rest lets the scheduler do that, and is as long as this process had
+    to wait for a processor since the last one.
     """
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class Courtesy:
         if time.perf_counter() < self._step_ends_s:
             return
         waited_s = self._read_waited_s()
-        rest_s = RESTS_PER_WAIT * (waited_s - self._waited_s)
+        rest_s = waited_s - self._waited_s
         self._waited_s = waited_s
         time.sleep(max(SHORTEST_REST_S, min(rest_s, LONGEST_REST_S)))
         self._step_ends_s = time.perf_counter() + STEP_S
