@@ -41,6 +41,7 @@ from feiqian.consensus.audit import audit
 from feiqian.consensus.genesis_file import load_genesis
 from feiqian.execution.registry import discover
 from feiqian.node.configuration import Layout
+from feiqian.process.logs import configure_logs
 from feiqian.state.store import Store
 from feiqian.testing.ledgers import SampleLedger, consortium_text
 from feiqian.testing.population import Population, populate
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=30, help="until what is touched all the time lies in memory")
     parser.add_argument("--directory", type=Path, help="where the ledgers go; those found there are used again")
     options = parser.parse_args()
+    configure_logs("warning", "bench")
     figures: dict[str, float] = {}
     with _directory(options.directory) as directory:
         before = verify_rate()
