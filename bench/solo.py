@@ -151,11 +151,10 @@ def _verify(seconds: float) -> float:
 def measure_small(directory: Path, options: argparse.Namespace, figures: dict[str, float]) -> None:
     """Measure transfers, audit and batch transfers on the small ledger."""
     ledger = make_ledger(directory, SMALL_ACCOUNTS)
-    sending_s = options.warm_up + FILLING_S + options.seconds
+    sending_s = options.warm_up + options.seconds
     with Client(SMALL_ACCOUNTS, HIGHEST_RATE * sending_s) as client, Running(ledger) as running:
         running.settle()
-        running.warm_up(client, options.warm_up)
-        figures["tx_per_s_10k"] = running.saturate(client, options.seconds).rate
+        figures["tx_per_s_10k"] = running.saturate(client, options.warm_up, options.seconds).rate
         note(f"{SMALL_ACCOUNTS:,} accounts: {figures['tx_per_s_10k']:,.0f} transactions a second")
     for name, checks in (("audit_ratio", True), ("audit_ratio_unsigned", False)):
         figures[name] = audit_rate(ledger, check_signatures=checks) / figures["tx_per_s_10k"]
@@ -175,9 +174,8 @@ def measure_large(directory: Path, options: argparse.Namespace, figures: dict[st
     latencies: list[float] = []
     with Client(options.accounts, HIGHEST_RATE * sending_s) as client, Running(ledger) as running:
         running.settle()
-        running.warm_up(client, options.warm_up)
-        for _ in range(ROUNDS):
-            full = running.saturate(client, round_s)
+        for number in range(ROUNDS):
+            full = running.saturate(client, FILLING_S if number else options.warm_up, round_s)
             running.drain()
             here = running.latencies(client, round_s, PACED_SHARE * full.rate)
             rounds.append(full)
@@ -243,16 +241,10 @@ class Running:
         self._process.wait()
         self._log.close()
 
-    def warm_up(self, client: "Client", seconds: float) -> None:
-        """Send as many as possible for a while."""
-        client.go(self.address, seconds, 0)
-        self._watch(seconds)
-        client.finish()
-
-    def saturate(self, client: "Client", seconds: float) -> Saturated:
-        """Return what the ledger did while as many as possible were sent."""
-        client.go(self.address, FILLING_S + seconds, 0)
-        self._watch(FILLING_S)
+    def saturate(self, client: "Client", before_s: float, seconds: float) -> Saturated:
+        """Return what the ledger did while as many as possible were sent, after they had been for `before_s`."""
+        client.go(self.address, before_s + seconds, 0)
+        self._watch(before_s)
         begun_s, begun = time.monotonic(), self._figures(client.pid)
         self._watch(seconds)
         ended_s, ended = time.monotonic(), self._figures(client.pid)
@@ -284,7 +276,7 @@ class Running:
         """Return the seconds from each batch's planned sending to `committed`, at `rate` transfers a second."""
         client.go(self.address, FILLING_S + seconds, rate)
         self._watch(FILLING_S + seconds)
-        return client.finish(skip_s=FILLING_S)
+        return [latency_s for planned_s, latency_s in client.finish() if planned_s >= FILLING_S]
 
     def batch_legs(self, options: argparse.Namespace) -> float:
         """Return legs booked a second by transfers of 1,000 legs each over the small ledger's accounts."""
@@ -356,9 +348,9 @@ class Client:
         """Begin to send."""
         self._ours.send(Sending(address, seconds, rate))
 
-    def finish(self, skip_s: float = 0) -> list[float]:
-        """Return the latency in seconds of each batch that was planned after the first `skip_s` seconds."""
-        return [latency_s for planned_s, latency_s in self._answer() if planned_s >= skip_s]
+    def finish(self) -> list[tuple[float, float]]:
+        """Return when each paced batch was planned and its latency, in seconds; nothing of what was not paced."""
+        return self._answer()
 
     def _answer(self) -> Any:
         answer = self._ours.recv()
@@ -373,7 +365,12 @@ def _client(load: Load, pipe: Connection) -> None:
         pipe.send("signed")
         while True:
             sending = pipe.recv()
-            pipe.send(send_paced(sending, signed) if sending.rate else send_all(sending, signed))
+            planned: list[tuple[float, float]] = []
+            if sending.rate:
+                planned = send_paced(sending, signed)
+            else:
+                send_all(sending, signed)
+            pipe.send(planned)
     except EOFError:
         pass  # nothing is to be sent any more
     except Exception as error:  # noqa: BLE001 - told to the process that measures, which ends with it
@@ -408,23 +405,19 @@ def _legs_order(population: Population, chance: random.Random, expires_at_ms: in
     return population.batch_transfer(payer, payees, chance.randbytes(8), expires_at_ms)
 
 
-def send_all(sending: Sending, signed: Iterator[bytes]) -> list[tuple[float, float]]:
+def send_all(sending: Sending, signed: Iterator[bytes]) -> None:
     """Keep so many batches on their way, until the time is over."""
     taking = threading.Lock()
-    begun = time.monotonic()
-    latencies: list[tuple[float, float]] = []
+    until = time.monotonic() + sending.seconds
 
     def send(_: int) -> None:
         connection = connect(sending.address)
-        while time.monotonic() - begun < sending.seconds:
+        while time.monotonic() < until:
             with taking:
                 batch = _take(signed, BATCH)
-            sent_s = time.monotonic()
-            submit(connection, batch, begun + sending.seconds)
-            latencies.append((sent_s - begun, time.monotonic() - sent_s))
+            submit(connection, batch, until)
 
     in_threads(send, CONNECTIONS)
-    return latencies
 
 
 def send_paced(sending: Sending, signed: Iterator[bytes]) -> list[tuple[float, float]]:
