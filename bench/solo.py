@@ -66,7 +66,20 @@ PARAMETERS = {"max_block_work": 20_000_000, "sponsor_block_work": 20_000_000}
 """About one second of this ledger's work on two cores; the default is half of that."""
 
 PROCESS_CPU = "feiqian_process_cpu_seconds_total"
-STAGES = ("decode", "pool", "cut", "execute", "assemble", "hand over", "archive", "tree", "commit", "prune", "publish")
+STAGES = (
+    "decode",
+    "pool",
+    "cut",
+    "execute",
+    "assemble",
+    "log",
+    "hand over",
+    "archive",
+    "tree",
+    "commit",
+    "prune",
+    "publish",
+)
 
 
 _OUTCOMES = msgspec.json.Decoder(list[dict[str, Any]])

@@ -460,10 +460,10 @@ def test_a_node_refuses_each_with_its_number_makes_no_block_of_it_and_goes_on(
     kit = Kit("sample-1", sponsor, expires_at_ms, key_of("lantern"), payer, payee, ASSET)
     channel.subscribe()
     assert [verdict.number for verdict in channel.submit([issue])] == [0]
-    settled = channel.next_committed()
+    settled = channel.next_stored()
     while len(settled.results) < 2:
-        settled = channel.next_committed()
-    settled = channel.next_committed()  # the empty block that proves it; after it the ledger is idle
+        settled = channel.next_stored()
+    settled = channel.next_stored()  # the empty block that proves it; after it the ledger is idle
     cases = [*BYTES, *AUTHORITY]
     for case in cases:
         (verdict,) = channel.submit([case.make(kit)])
@@ -474,6 +474,6 @@ def test_a_node_refuses_each_with_its_number_makes_no_block_of_it_and_goes_on(
     assert [(verdict.codespace, verdict.number) for verdict in batch_verdicts] == [case.rule for case in cases] + [
         ("", 0)
     ]
-    following = channel.next_committed()
+    following = channel.next_stored()
     assert following.height == settled.height + 1
     assert following.app_hash != settled.app_hash

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from feiqian.consensus.audit import audit
 from feiqian.consensus.genesis_file import load_genesis
 from feiqian.core.transactions import decode_signed, transaction_id
-from feiqian.core.wire import Committed, Submit, Submitted
+from feiqian.core.wire import Committed, Stored, Submit, Submitted
 from feiqian.execution.blocks import RESULT, RESULTS_CODEC
 from feiqian.execution.registry import Registry, discover
 from feiqian.ledger.balances import BALANCES, balance_key
@@ -46,16 +46,19 @@ class Report(NamedTuple):
 
 
 class Known:
-    """What the outside saw before a kill: blocks acknowledged with their roots, and what was sent."""
+    """What the outside saw before a kill: what was committed, the roots of what was stored, and what was sent."""
 
     def __init__(self) -> None:
+        self.height = 0
         self.roots: dict[int, bytes] = {}
         self.acknowledged: dict[bytes, int] = {}
         self.sent: dict[bytes, bytes] = {}
 
-    def note(self, block: Committed) -> None:
-        """Take down an acknowledged block."""
-        assert self.roots.setdefault(block.height, block.app_hash) == block.app_hash, "a height had two roots"
+    def note(self, block: Committed | Stored) -> None:
+        """Take down a block that was told of."""
+        self.height = max(self.height, block.height)
+        if isinstance(block, Stored):
+            assert self.roots.setdefault(block.height, block.app_hash) == block.app_hash, "a height had two roots"
         for entry in RESULTS_CODEC.decode(block.results):
             assert self.acknowledged.setdefault(entry.id, block.height) == block.height, "a result stands in two blocks"
 
@@ -76,7 +79,7 @@ def run(
     for kill in range(kills):
         again += _run_and_kill(ledger, known, chance)
         if (kill + 1) % 10 == 0:
-            told(f"{kill + 1} kills, height {max(known.roots, default=0)}, {len(known.acknowledged)} acknowledged")
+            told(f"{kill + 1} kills, height {known.height}, {len(known.acknowledged)} acknowledged")
     with NodeProcess(directory) as node:
         node.await_ready()
         assert node.terminate() == 0, node.log_text()[-2000:]
@@ -93,13 +96,12 @@ def _run_and_kill(ledger: SampleLedger, known: Known, chance: random.Random) -> 
             return 0
         node.await_ready()
         with node.connect() as channel, node.connect() as follower:
-            last = max(known.roots, default=0)
             status = channel.status()
-            assert status.height >= last, f"height {status.height}, and {last} was acknowledged"
-            if status.height == last:
-                assert status.app_hash == known.roots[last]
-            # The last acknowledged block comes again, with the root that it had.
-            follower.subscribe(last)
+            assert status.height >= known.height, f"height {status.height}, and {known.height} was acknowledged"
+            assert known.roots.get(status.height, status.app_hash) == status.app_hash
+            # The last block of which the root is known comes again, with the root that it had.
+            follower.subscribe(max(known.roots, default=0))
+            follower.follow_committed(known.height)
             resent = known.open[-BATCH:]
             _load(ledger, known, channel, follower, chance, resent)
             node.kill()
@@ -136,7 +138,7 @@ def _load(
             assert isinstance(channel.read(), Submitted)
             unanswered -= 1
         if follower.socket in ready:
-            known.note(follower.next_committed())
+            known.note(_next_block(follower))
 
 
 def _order(ledger: SampleLedger, chance: random.Random) -> bytes:
@@ -146,9 +148,15 @@ def _order(ledger: SampleLedger, chance: random.Random) -> bytes:
     return ledger.transfer(payer, payee, chance.randrange(1, 500))
 
 
+def _next_block(follower: Channel) -> Committed | Stored:
+    frame = follower.read()
+    assert isinstance(frame, Committed | Stored)
+    return frame
+
+
 def _read_the_rest(follower: Channel, known: Known) -> None:
     """Note what the node had acknowledged before it died and nobody had read yet."""
-    while isinstance(frame := follower.read(), Committed):
+    while isinstance(frame := follower.read(), Committed | Stored):
         known.note(frame)
 
 

@@ -1,6 +1,6 @@
 /* Preloaded into a node: makes the ledger's disk slow or broken, at the moment that a test chooses.
  *
- * Only calls on the file whose path ends in "data.mdb" are touched.
+ * Only calls on files in whose path DISK_FILE stands are touched.
  *   DISK_GATE=DIR       while DIR/closed exists, a sync first writes a byte into the fifo DIR/entered,
  *                       then waits until a byte can be read from the fifo DIR/opened.
  *   DISK_FAULT=PATH     once PATH exists, the calls named there fail: "sync 5" (errno) or "write 28".
@@ -18,15 +18,16 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static int is_ledger(int fd)
+static int is_chosen(int fd)
 {
+    const char *file = getenv("DISK_FILE");
     char link[64], path[PATH_MAX];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t size = readlink(link, path, sizeof path - 1);
-    if (size < 8)
+    if (size < 0 || !file)
         return 0;
     path[size] = 0;
-    return strcmp(path + size - 8, "data.mdb") == 0;
+    return strstr(path, file) != NULL;
 }
 
 static int chosen_fault(const char *call)
@@ -67,7 +68,7 @@ static void pass_gate(void)
 
 static int sync_fault(int fd)
 {
-    if (!is_ledger(fd))
+    if (!is_chosen(fd))
         return 0;
     pass_gate();
     return chosen_fault("sync");
@@ -104,7 +105,7 @@ int msync(void *address, size_t size, int flags)
 
 ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
 {
-    int fault = is_ledger(fd) ? chosen_fault("write") : 0;
+    int fault = is_chosen(fd) ? chosen_fault("write") : 0;
     if (fault) {
         errno = fault;
         return -1;
@@ -112,9 +113,15 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
     return NEXT(pwrite)(fd, data, size, offset);
 }
 
+/* What programs made for large files call instead; here the two are one. */
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
+{
+    return pwrite(fd, data, size, offset);
+}
+
 ssize_t pwritev(int fd, const struct iovec *pieces, int count, off_t offset)
 {
-    int fault = is_ledger(fd) ? chosen_fault("write") : 0;
+    int fault = is_chosen(fd) ? chosen_fault("write") : 0;
     if (fault) {
         errno = fault;
         return -1;

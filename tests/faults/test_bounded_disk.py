@@ -15,7 +15,7 @@ from feiqian.consensus.audit import audit, snapshot_base
 from feiqian.consensus.genesis_file import load_genesis
 from feiqian.consensus.restoring import check_snapshot, evidence_for
 from feiqian.core.transactions import decode_signed, transaction_id
-from feiqian.core.wire import Committed
+from feiqian.core.wire import Stored
 from feiqian.execution.blocks import RESULTS_CODEC
 from feiqian.execution.registry import discover
 from feiqian.node.configuration import Layout
@@ -123,9 +123,9 @@ def test_no_kill_loses_a_block_or_leaves_a_file_that_does_not_verify(ledger: Sam
             until = time.monotonic() + chance.uniform(0.1, 0.8)
             while time.monotonic() < until:
                 channel.submit(fast.orders(3))
-                note(roots, follower.next_committed())
+                note(roots, follower.next_stored())
             node.kill()
-            while isinstance(frame := follower.read(), Committed):
+            while isinstance(frame := follower.read(), Stored):
                 note(roots, frame)
         store = Store.open(layout.ledger, read_only=True)
         filed = [row.height for row in rows_from(layout.segments, ledger.genesis.chain_id, 1)]
@@ -159,8 +159,11 @@ def test_a_kill_between_file_and_store_leaves_the_block_in_both(
         assert node.terminate() == 0
     before = rows_in(layout)
     assert len(before) >= 80
-    few = {"FEIQIAN_NODE_KEEP_BLOCKS": "5", "LD_PRELOAD": str(library), "DISK_GATE": str(gate.directory)}
-    with NodeProcess(ledger.directory, few).await_ready() as node, node.connect() as channel:
+    held = {"LD_PRELOAD": str(library), "DISK_FILE": "data.mdb", "DISK_GATE": str(gate.directory)}
+    with (
+        NodeProcess(ledger.directory, held | {"FEIQIAN_NODE_KEEP_BLOCKS": "5"}).await_ready() as node,
+        node.connect() as channel,
+    ):
         gate.close()
         assert channel.submit([ledger.issue("treasury", 1)])[0].number == 0
         gate.await_sync()
@@ -186,7 +189,7 @@ def test_a_kill_between_file_and_store_leaves_the_block_in_both(
 
 def await_transaction(channel: Channel, order: bytes) -> None:
     tx_id = transaction_id(decode_signed(order).body)
-    while tx_id not in [entry.id for entry in RESULTS_CODEC.decode(channel.next_committed().results)]:
+    while tx_id not in [entry.id for entry in RESULTS_CODEC.decode(channel.next_stored().results)]:
         continue
 
 
@@ -194,7 +197,7 @@ def node_height(channel: Channel) -> int:
     return channel.status().height
 
 
-def note(roots: dict[int, bytes], block: Committed) -> None:
+def note(roots: dict[int, bytes], block: Stored) -> None:
     assert roots.setdefault(block.height, block.app_hash) == block.app_hash, "a height had two roots"
 
 

@@ -47,9 +47,9 @@ def pay(channel: Channel, *orders: bytes) -> None:
     for order in orders:
         (verdict,) = channel.submit([order])
         assert verdict.number == 0, verdict
-        while verdict.tx_id not in channel.next_committed().results:
+        while verdict.tx_id not in channel.next_stored().results:
             continue
-        channel.next_committed()
+        channel.next_stored()
 
 
 @dataclass

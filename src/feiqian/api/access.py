@@ -74,15 +74,22 @@ class Reader(NamedTuple):
 ANONYMOUS = Reader()
 
 
-def guard_access(connection: ASGIConnection, handler: BaseRouteHandler) -> None:
+async def guard_access(connection: ASGIConnection, handler: BaseRouteHandler) -> None:
     """Refuse a caller whom the route's declaration does not admit; run by Litestar before every handler.
+
+    Whatever this gateway has told to be committed is in the state that a handler reads, unless it says that it shows
+    none of it: `opt={"reads_state": False}`.
 
     Raises:
         NotSignedIn: the route needs a session, and there is none that holds.
         NotAllowed: the session's member may not call it.
+        NodeAway: the node's store does not catch up with what it has committed.
     """
     access = handler.opt.get("access")
-    reader: Reader = connection.app.state.gateway.sessions.reader_of(connection)
+    gateway = connection.app.state.gateway
+    if handler.opt.get("reads_state", True):
+        await gateway.reach_committed()
+    reader: Reader = gateway.sessions.reader_of(connection)
     connection.state.reader = reader
     if access is Access.PUBLIC:
         return

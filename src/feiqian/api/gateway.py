@@ -11,13 +11,16 @@ from feiqian.api.feed import EventFeed
 from feiqian.api.ledger_view import LedgerView
 from feiqian.api.metrics import GatewayMetrics
 from feiqian.api.node_link import NodeLink
+from feiqian.api.problems import NodeAway
 from feiqian.api.sessions import Sessions
 from feiqian.api.settings import GatewaySettings
+from feiqian.api.store_watch import StoreWatch
 from feiqian.api.submission import Submitter
 from feiqian.index.reading import IndexReader
 from feiqian.vault.store import VaultStore
 
 CATCH_UP_S = 2.0
+STORE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Gateway:
     ledger: LedgerView
     index: IndexReader
     link: NodeLink
+    store_watch: StoreWatch
     submitter: Submitter
     drops: Drops
     sessions: Sessions
@@ -38,6 +42,15 @@ class Gateway:
     """The databases that modules' edges declare, by name."""
     dry_runs: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One dry run at a time: each may take seconds of a processor."""
+
+    async def reach_committed(self) -> None:
+        """Return when the store has all that this gateway has told anyone to be committed; so reads show it.
+
+        Raises:
+            NodeAway: it does not catch up.
+        """
+        if not await self.store_watch.reach(self.submitter.height, STORE_S):
+            raise NodeAway("the ledger is not up to what was committed last; try again", retry_after_s=1)
 
     async def indexed_height(self) -> int | None:
         """Return the index's height, given a moment to reach what is committed now.

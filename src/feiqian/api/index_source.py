@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from feiqian.consensus.genesis_file import Genesis
-from feiqian.core.wire import Committed
+from feiqian.core.wire import Stored
 from feiqian.execution.genesis import genesis_events
 from feiqian.execution.registry import Registry
 from feiqian.index.opening import opening_events
@@ -55,10 +55,10 @@ class IndexSource:
         # Where that block is held nowhere any more, nothing says otherwise.
         return block is None or (block.time_ms, block.app_hash) == (marker.time_ms, marker.app_hash)
 
-    def filed(self, height: int) -> Iterator[Committed]:
+    def filed(self, height: int) -> Iterator[Stored]:
         """Yield the blocks from a height on that lie in segment files. Raises: SegmentRefused."""
         for row in rows_from(self._segments, self._genesis.chain_id, height):
-            yield Committed(row.height, row.time_ms, row.app_hash, row.block, row.results)
+            yield Stored(row.height, row.time_ms, row.app_hash, row.block, row.results)
 
     def _begins_with_genesis(self) -> bool:
         return self._history.first_height <= self._genesis.initial_height or not self._snapshot.exists()

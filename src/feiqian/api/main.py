@@ -33,6 +33,7 @@ from feiqian.api.metrics import GatewayMetrics
 from feiqian.api.node_link import NodeLink
 from feiqian.api.sessions import Sessions, load_or_make_key
 from feiqian.api.settings import GatewaySettings, read_gateway_settings
+from feiqian.api.store_watch import StoreWatch
 from feiqian.api.submission import Submitter
 from feiqian.api.sweeping import keep_swept
 from feiqian.consensus.genesis_file import InvalidGenesis, load_genesis
@@ -133,8 +134,8 @@ def make_gateway(directory: Path, settings: GatewaySettings, store: Store, edges
     metrics = GatewayMetrics()
     link = NodeLink(data / "node.sock", lambda: store.height)
     drops = Drops(ledger.parties)
-    submitter = Submitter(link, lambda ids: look_up(ledger, index, ids), drops)
-    submitter.saw_height(store.height)
+    watch = StoreWatch(lambda: store.height)
+    submitter = Submitter(link, watch, lambda ids: look_up(ledger, index, ids), drops)
     link.on_block = submitter.saw_block
     link.on_connect = submitter.reconnected
     sessions = Sessions(store, genesis.chain_id, load_or_make_key(data / "session.key"), settings.session_s * 1000)
@@ -149,7 +150,7 @@ def make_gateway(directory: Path, settings: GatewaySettings, store: Store, edges
     vault = open_vault(data / "vault.db")
     declared = [edge.notes for edge in edges if edge.notes is not None]
     notes = {name: open_durable(data / f"{name}.db", tables) for name, tables in declared}
-    return Gateway(settings, ledger, index, link, submitter, drops, sessions, feed, metrics, vault, notes)
+    return Gateway(settings, ledger, index, link, watch, submitter, drops, sessions, feed, metrics, vault, notes)
 
 
 async def _open_store(directory: Path, stopping: asyncio.Event) -> Store | None:

@@ -20,6 +20,7 @@ from feiqian.core.wire import (
     Committed,
     Drop,
     Dropped,
+    FollowCommitted,
     FollowDropped,
     Gone,
     Metrics,
@@ -27,7 +28,6 @@ from feiqian.core.wire import (
     Request,
     Submit,
     Submitted,
-    Subscribe,
     Verdict,
 )
 
@@ -101,7 +101,7 @@ class NodeLink:
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         height = self._height()
-        self._write(Subscribe(height + 1))
+        self._write(FollowCommitted(height + 1))
         self._write(FollowDropped())
         # Blocks up to that height are in the store; those who wait for one of them look there now.
         self.on_connect(height)

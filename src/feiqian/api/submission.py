@@ -12,6 +12,7 @@ import msgspec
 from feiqian.api.drops import Drops
 from feiqian.api.node_link import NodeLink
 from feiqian.api.problems import NodeAway, TooBusy
+from feiqian.api.store_watch import StoreWatch
 from feiqian.core.wire import Committed, Drop, Verdict
 from feiqian.execution.blocks import RESULT, RESULTS_CODEC
 
@@ -90,17 +91,17 @@ class _Waiter:
 class Submitter:
     """Lives on the event loop, beside the node's stream, whose every block it is given."""
 
-    def __init__(self, link: NodeLink, lookup: Lookup, drops: Drops) -> None:
+    def __init__(self, link: NodeLink, store: StoreWatch, lookup: Lookup, drops: Drops) -> None:
         self._link = link
+        self._store = store
         self._lookup = lookup
         self._drops = drops
         self._waiting: dict[bytes, list[_Waiter]] = {}
         self._recent: dict[bytes, _Found] = {}
         self._recent_blocks: deque[list[bytes]] = deque()
-        self._provable: list[tuple[int, asyncio.Future[None]]] = []
         self._pending_bytes = 0
         self._looking: asyncio.Task[None] | None = None
-        self.height = 0
+        self.height = store.height
         """The last committed height that this gateway has heard of."""
 
     @property
@@ -109,10 +110,10 @@ class Submitter:
         return self._pending_bytes
 
     def saw_block(self, block: Committed) -> None:
-        """Tell those who wait for this block, or for the header after its parent."""
+        """Tell those who wait for this block."""
         height = block.height
         found = {entry.id: _Found(height, entry.result) for entry in RESULTS_CODEC.decode_trusted(block.results)}
-        self.height = height
+        self.height = max(self.height, height)
         self._recent.update(found)
         self._recent_blocks.append(list(found))
         while len(self._recent) > REMEMBERED_RESULTS and len(self._recent_blocks) > 1:
@@ -121,7 +122,6 @@ class Submitter:
         if self._waiting:
             for tx_id in found.keys() & self._waiting.keys():
                 self._tell(tx_id, found[tx_id])
-        self._release_provable()
 
     def saw_dropped(self, drops: tuple[Drop, ...]) -> None:
         """Tell those who wait for what was dropped, and remember it for who asks later."""
@@ -132,14 +132,9 @@ class Submitter:
             for waiter in self._waiting.pop(drop.tx_id, []):
                 waiter.tell_dropped(drop)
 
-    def saw_height(self, height: int) -> None:
-        """Note that the ledger stands at a height whose blocks were not streamed here."""
-        self.height = max(self.height, height)
-        self._release_provable()
-
     def reconnected(self, height: int) -> None:
         """Note that blocks after this height will be streamed, and look on the ledger for everything waited for."""
-        self.saw_height(height)
+        self.height = max(self.height, height)
         if self._waiting:
             self._looking = asyncio.get_running_loop().create_task(self._look_for_missed())
 
@@ -240,18 +235,11 @@ class Submitter:
             _put(outcomes, places[tx_id], Outcome(tx_id.hex(), "dropped", error=error))
 
     async def _wait_provable(self, outcomes: list[Outcome], deadline: float) -> None:
-        loop = asyncio.get_running_loop()
         highest = max((outcome.height for outcome in outcomes if outcome.status == "committed"), default=-1)
-        if highest >= self.height:
-            entry = (highest, loop.create_future())
-            self._provable.append(entry)
-            try:
-                await asyncio.wait([entry[1]], timeout=max(0.0, deadline - loop.time()))
-            finally:
-                if entry in self._provable:
-                    self._provable.remove(entry)
+        # The header after a block carries its state root.
+        await self._store.reach(highest + 1, max(0.0, deadline - asyncio.get_running_loop().time()))
         for outcome in outcomes:
-            if outcome.status == "committed" and outcome.height < self.height:
+            if outcome.status == "committed" and outcome.height < self._store.height:
                 outcome.status = "provable"
 
     def _tell(self, tx_id: bytes, found: _Found) -> None:
@@ -264,11 +252,6 @@ class Submitter:
             self._waiting[tx_id] = others
         else:
             self._waiting.pop(tx_id, None)
-
-    def _release_provable(self) -> None:
-        for height, future in self._provable:
-            if height < self.height and not future.done():
-                future.set_result(None)
 
 
 def _put(outcomes: list[Outcome], places: Iterable[int], outcome: Outcome) -> None:

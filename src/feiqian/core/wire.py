@@ -44,14 +44,30 @@ class Submitted(Record, tag="submitted"):
     verdicts: tuple[Verdict, ...]
 
 
-class Subscribe(Record, tag="subscribe"):
-    """Gateway to node: send every committed block from this height on, then each new one as it commits."""
+class FollowCommitted(Record, tag="follow_committed"):
+    """Gateway to node: tell me what became of each block from this height on, as soon as it is committed."""
 
     from_height: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Committed(Record, tag="committed"):
-    """Node to gateway: one block after its fsync. `block` and `results` are as the store keeps them.
+    """Node to gateway: one block that is committed: it is in the block log, and the store will take it next.
+
+    `results` are as the store keeps them.
+    """
+
+    height: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    results: bytes
+
+
+class FollowStored(Record, tag="follow_stored"):
+    """Gateway to node: send every block that the store holds from this height on, then each new one."""
+
+    from_height: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Stored(Record, tag="stored"):
+    """Node to gateway: one block that is in the store. `block` and `results` are as the store keeps them.
 
     `app_hash` is the state root after this block. A block is provable once the next height arrives.
     """
@@ -127,8 +143,8 @@ class Metrics(Record, tag="metrics"):
     text: str
 
 
-Request = Submit | Subscribe | FollowDropped | AskStatus | AskMetrics
-Reply = Submitted | Committed | Dropped | Gone | NodeStatus | Metrics
+Request = Submit | FollowStored | FollowCommitted | FollowDropped | AskStatus | AskMetrics
+Reply = Submitted | Committed | Stored | Dropped | Gone | NodeStatus | Metrics
 
 REQUEST_DECODER = msgspec.msgpack.Decoder(Request)
 REPLY_DECODER = msgspec.msgpack.Decoder(Reply)

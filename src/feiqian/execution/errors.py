@@ -1,6 +1,6 @@
 """What execution itself refuses, before any rule of a module runs."""
 
-from feiqian.core.errors import InvalidTransaction
+from feiqian.core.errors import Fault, InvalidTransaction
 
 
 class ExecutionError(InvalidTransaction):
@@ -60,3 +60,7 @@ ERRORS: tuple[type[ExecutionError], ...] = (
     BlockLimitReached,
     WorkLimitReached,
 )
+
+
+class WrongRelease(Fault):
+    """The rules of a height are those of another release than this one."""

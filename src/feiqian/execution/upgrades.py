@@ -2,7 +2,7 @@
 
 import msgspec
 
-from feiqian.core.errors import Fault
+from feiqian.execution.errors import WrongRelease
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo, Context, Dispatcher
 from feiqian.ledger.parameters import get_parameters, set_parameters
@@ -21,19 +21,19 @@ def run_upgrade(
     `app_version` is the version of the rules that this binary runs.
 
     Raises:
-        Fault: the ledger's rules are of another version than this binary's, or an upgrade to another one is due.
+        WrongRelease: the ledger's rules are of another version than this binary's, or an upgrade to another one is due.
     """
     parameters = get_parameters(state)
     upgrade = scheduled_upgrade(state)
     if upgrade is None or block.height < upgrade.height:
         if parameters.app_version != app_version:
-            raise Fault(
+            raise WrongRelease(
                 f"the ledger's rules are version {parameters.app_version}, this release runs {app_version}; "
                 f"start the release for version {parameters.app_version}"
             )
         return False
     if upgrade.app_version != app_version:
-        raise Fault(
+        raise WrongRelease(
             f"the members agreed to run version {upgrade.app_version} from height {upgrade.height}; "
             f"this release runs {app_version}: install that release and start again"
         )

@@ -6,7 +6,7 @@ import msgspec
 
 from feiqian.core.errors import InvalidTransaction
 from feiqian.core.transactions import Transaction, decode_signed, transaction_id
-from feiqian.core.wire import Committed
+from feiqian.core.wire import Stored
 from feiqian.execution.blocks import BLOCK, BUNDLE, RESULT, RESULTS_CODEC, Result
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import Event
@@ -28,7 +28,7 @@ class DecodedResult(NamedTuple):
     asked: DecodedTransaction | None
 
 
-def decode_results(registry: Registry, committed: Committed) -> list[DecodedResult]:
+def decode_results(registry: Registry, committed: Stored) -> list[DecodedResult]:
     """Return the block's results in order: triggers first, then one for each transaction."""
     stored = RESULTS_CODEC.decode_trusted(committed.results)
     transactions = decode_transactions(registry, committed.block)

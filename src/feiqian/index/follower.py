@@ -14,7 +14,7 @@ import structlog
 
 from feiqian.core.encoding import encode
 from feiqian.core.errors import Fault
-from feiqian.core.wire import MAX_FRAME_BYTES, REPLY_DECODER, Committed, Gone, Subscribe
+from feiqian.core.wire import MAX_FRAME_BYTES, REPLY_DECODER, FollowStored, Gone, Stored
 from feiqian.index.database import migrate
 from feiqian.index.writer import Base, IndexWriter, Marker
 
@@ -31,7 +31,7 @@ log = structlog.get_logger("feiqian.index")
 Checker = Callable[[Marker], bool]
 """Says whether the ledger had this marker's app hash at its height."""
 
-Filed = Callable[[int], Iterator[Committed]]
+Filed = Callable[[int], Iterator[Stored]]
 """Yields the blocks from a height on that the node gave up for its segment files."""
 
 
@@ -56,13 +56,13 @@ class BlockStream:
         self._buffer = bytearray()
         try:
             self._socket.connect(str(path))
-            frame = encode(Subscribe(from_height))
+            frame = encode(FollowStored(from_height))
             self._socket.sendall(len(frame).to_bytes(4, "big") + frame)
         except OSError as error:
             self._socket.close()
             raise NodeAway(str(error)) from None
 
-    def next_batch(self) -> list[Committed]:
+    def next_batch(self) -> list[Stored]:
         """Wait for a block and return it with those that are already here.
 
         Raises:
@@ -70,7 +70,7 @@ class BlockStream:
             BlocksGone: it no longer holds the blocks asked for.
             Fault: what it sent is no frame of the protocol.
         """
-        batch: list[Committed] = []
+        batch: list[Stored] = []
         size_bytes = 0
         while size_bytes < MAX_BATCH_BYTES and len(batch) < MAX_BATCH_BLOCKS:
             frame = self._take_frame()
@@ -82,7 +82,7 @@ class BlockStream:
             reply = REPLY_DECODER.decode(frame)
             if isinstance(reply, Gone):
                 raise BlocksGone(reply.first_height)
-            if not isinstance(reply, Committed):
+            if not isinstance(reply, Stored):
                 raise Fault(f"the node sent {type(reply).__name__} on a subscription")
             batch.append(reply)
             size_bytes += len(frame)

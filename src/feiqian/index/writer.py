@@ -10,7 +10,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from feiqian.core.encoding import encode
 from feiqian.core.errors import Fault
-from feiqian.core.wire import Committed
+from feiqian.core.wire import Stored
 from feiqian.execution.registry import Registry
 from feiqian.index.database import Writer
 from feiqian.index.decoding import DecodedResult, decode_events, decode_results
@@ -159,7 +159,7 @@ class IndexWriter:
                 self._add_event(batch, rows, parties, at, encode(event))
             self._write(connection, batch, rows)
 
-    def apply(self, blocks: Sequence[Committed], after: int) -> None:
+    def apply(self, blocks: Sequence[Stored], after: int) -> None:
         """Write consecutive blocks, the first of height `after` + 1, in one transaction.
 
         Raises:
@@ -182,7 +182,7 @@ class IndexWriter:
                 self._add_block(batch, rows, block)
             self._write(connection, batch, rows)
 
-    def _add_block(self, batch: _Batch, rows: Rows, block: Committed) -> None:
+    def _add_block(self, batch: _Batch, rows: Rows, block: Stored) -> None:
         height, time_ms = block.height, block.time_ms
         results = decode_results(self._registry, block)
         here = first = position(height, 0)

@@ -22,10 +22,11 @@ import msgspec
 
 from feiqian.consensus.genesis_file import Genesis, load_genesis
 from feiqian.consensus.solo import SoloSigner, make_archive_row
-from feiqian.core.encoding import Hash32, Height, Record, TimeMs, Uint32, Uint63, encode
+from feiqian.core.encoding import Hash32, Height, Record, Uint63, encode
 from feiqian.core.errors import Fault
 from feiqian.execution.blocks import BLOCK, BUNDLE, RESULTS_CODEC, bundle_results
 from feiqian.node.configuration import Layout
+from feiqian.node.executed import Executed
 from feiqian.node.faults import DONE, start_thread
 from feiqian.node.pruning import Pruner
 from feiqian.node.workers import Worker, read_message, serve_as_worker, start_worker, write_message
@@ -35,19 +36,6 @@ from feiqian.state.store import HeightWrites, Staged, Store
 
 STAGES = ("archive", "tree", "commit", "prune")
 """What takes this process's time."""
-
-
-class Executed(Record):
-    """Node to committer: all that a height is, as execution left it. `app_version` goes into its header."""
-
-    height: Height
-    time_ms: TimeMs
-    app_version: Uint32
-    block: bytes
-    bundle_results: tuple[bytes, ...]
-    results: tuple[tuple[bytes, bytes], ...]
-    changes: tuple[tuple[bytes, bytes | None], ...]
-    replay_ids: tuple[tuple[Uint63, bytes], ...]
 
 
 class Kept(Record):

@@ -49,6 +49,7 @@ class Layout:
         self.validator_key = directory / "validator_key.json"
         self.data = directory / "data"
         self.ledger = self.data / "ledger.lmdb"
+        self.block_log = self.data / "block-log"
         self.segments = self.data / "segments"
         self.base_snapshot = self.data / "base.snapshot"
         self.socket = self.data / "node.sock"

@@ -1,7 +1,7 @@
-"""The solo engine: cuts blocks from the pool and executes them, each while the one before it goes to disk.
+"""The solo engine: cuts blocks from the pool and executes them, each while the ones before it go into the store.
 
-Two threads. One executes and hands each height to the committer's process; the other hears from it what is on disk, and
-only then tells anyone. A fault in either ends the process.
+Two threads. One executes, puts each block into the block log, tells of it and hands it to the committer's process; the
+other hears from that what the store has, and tells of this too. A fault in either ends the process.
 """
 
 import threading
@@ -15,32 +15,25 @@ import structlog
 from feiqian.consensus.genesis_file import Genesis
 from feiqian.core.encoding import encode
 from feiqian.core.errors import Fault, InvalidTransaction
-from feiqian.core.wire import MAX_DROP_ACCOUNTS, Committed, Drop
-from feiqian.execution.admission import Prepared, encode_bundle
-from feiqian.execution.blocks import (
-    MAX_BUNDLE_BYTES,
-    Block,
-    Outcome,
-    bundle_results,
-    execute_block,
-    has_room_later,
-)
+from feiqian.core.wire import MAX_DROP_ACCOUNTS, Committed, Drop, Stored
+from feiqian.execution.admission import Prepared
+from feiqian.execution.blocks import MAX_BUNDLE_BYTES, Outcome, execute_block, has_room_later
+from feiqian.execution.errors import WrongRelease
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.errors import TransactionReplayed
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.records import Parameters
 from feiqian.ledger.triggers import next_due_ms
-from feiqian.node.committer import STAGES, CommitterProcess, Executed, Kept
+from feiqian.node.committer import STAGES, CommitterProcess, Kept
+from feiqian.node.executed import Executed, assemble
 from feiqian.node.faults import start_thread
 from feiqian.node.mempool import BUNDLING_BYTES, Left, Mempool
 from feiqian.node.metrics import Metrics
+from feiqian.state.block_log import MAX_BEYOND, BlockLog
 from feiqian.state.layered import Layered, ReplayingReader
 from feiqian.state.store import Store
 from feiqian.state.tables import BlockState
-
-MAX_AHEAD = 3
-"""Heights that may be executed and not yet on disk."""
 
 BLOCK_HEAD_BYTES = 1024
 """What a block needs beside its bundles' transactions: bundle heads, height, time."""
@@ -50,20 +43,22 @@ MIN_RETRY_MS, MAX_RETRY_MS = 50, 5_000
 
 
 class Made(NamedTuple):
-    """A block that was executed and may not be on disk yet: what was handed on, and what of it this process needs.
+    """A block that was executed and may not be in the store yet: what is handed on, and what of it this process needs.
 
-    `layer` is what it wrote, over the store.
+    `results` are those of `executed`, encoded; `layer` is what it wrote, over the store.
     """
 
     executed: Executed
+    results: bytes
     layer: Layered
     transactions: tuple[Prepared, ...]
 
 
 class SoloEngine:
-    """Orders, executes and commits. `committed` is called on the commit thread once a height is on disk.
+    """Orders, executes and commits. The ledger begins with what `log` holds beyond the store run again (`recovery`).
 
-    `dropped` is called on the execution thread with what was accepted and may stand in no block any more.
+    `committed` is called on the execution thread once a block is in the block log, `stored` on the other once the store
+    has it. `dropped` is called on the execution thread with what was accepted and may stand in no block any more.
     """
 
     def __init__(
@@ -71,6 +66,7 @@ class SoloEngine:
         registry: Registry,
         store: Store,
         genesis: Genesis,
+        log: BlockLog,
         committer: CommitterProcess,
         pool: Mempool,
         metrics: Metrics,
@@ -78,17 +74,20 @@ class SoloEngine:
         block_interval_ms: int,
         clock_ms: Callable[[], int],
         committed: Callable[[Committed], None],
+        stored: Callable[[Stored], None],
         dropped: Callable[[Sequence[Drop]], None],
     ) -> None:
         self._registry = registry
         self._store = store
         self._genesis = genesis
+        self._log = log
         self._committer = committer
         self._pool = pool
         self._metrics = metrics
         self._interval_ms = block_interval_ms
         self._clock_ms = clock_ms
         self._committed = committed
+        self._stored = stored
         self._dropped = dropped
         self._changed = threading.Condition()
         self._is_stopping = False
@@ -107,10 +106,10 @@ class SoloEngine:
 
     def start(self) -> None:
         """Begin to make blocks; the first block of a ledger is made at once."""
-        self._threads = [start_thread("execute", self._make_blocks), start_thread("kept", self._hear_of_blocks)]
+        self._threads = [start_thread("execute", self._make_blocks), start_thread("stored", self._hear_of_blocks)]
 
     def stop(self) -> None:
-        """Finish what is being executed and committed, and return when it is on disk."""
+        """Finish what is being executed and committed, and return when the store has it."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -133,18 +132,28 @@ class SoloEngine:
 
     @property
     def has_started(self) -> bool:
-        """Whether the ledger's first block is on disk."""
+        """Whether the store has the ledger's first block."""
         return self._store.height >= self._genesis.initial_height
 
     def _make_blocks(self) -> None:
         while self._wait_for_work():
-            self._make_block()
+            try:
+                self._make_block()
+            except WrongRelease:
+                # The release that goes on runs by other rules: it must find in the store what these have decided.
+                self._wait_for_store()
+                raise
         self._committer.close()
+        self._log.close()
+
+    def _wait_for_store(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._ahead)
 
     def _wait_for_work(self) -> bool:
         with self._changed:
             while not self._is_stopping:
-                delay_ms = self._delay_ms() if len(self._ahead) < MAX_AHEAD else None
+                delay_ms = self._delay_ms() if len(self._ahead) < MAX_BEYOND else None
                 if delay_ms == 0:
                     return True
                 self._changed.wait(None if delay_ms is None else delay_ms / 1000)
@@ -173,10 +182,19 @@ class SoloEngine:
         with self._store.view() as view:
             made = self._execute(_on_top(view, ahead))
         if made is not None:
-            self._ahead.append(made)
-            with self._metrics.stage("hand over"):
-                self._committer.send(made.executed)
+            self._commit(made)
         self._tell_of_dropped()
+
+    def _commit(self, made: Made) -> None:
+        """Put a block into the log, tell of it, and hand it on."""
+        executed = made.executed
+        with self._metrics.stage("log"):
+            self._log.put(executed.height, executed.block, executed.bundle_results)
+        with self._metrics.stage("publish"):
+            self._committed(Committed(executed.height, made.results))
+        self._ahead.append(made)
+        with self._metrics.stage("hand over"):
+            self._committer.send(executed)
 
     def _execute(self, reader: ReplayingReader) -> Made | None:
         """Return the next block, executed; None where there is no need for one after all."""
@@ -194,7 +212,10 @@ class SoloEngine:
         if outcome.is_empty and not (self._owes_proof or is_first):
             return None
         with self._metrics.stage("assemble"):
-            made = _assemble(self._store, block, chosen, outcome, parameters.app_version)
+            bundles = [tuple([prepared.signed for prepared in bundle]) for bundle in _cut_bundles(chosen)]
+            executed = assemble(block, bundles, outcome, parameters.app_version)
+            layer = Layered(self._store, outcome.changes, outcome.replay_ids)
+            made = Made(executed, encode(outcome.results), layer, chosen)
         self._height, self._time_ms, self._made_at_ms = block.height, block.time_ms, block.time_ms
         self._owes_proof = not outcome.is_empty
         self._next_trigger_ms = next_due_ms(BlockState(_on_top(reader, [made])))
@@ -262,11 +283,7 @@ class SoloEngine:
                 raise Fault(f"the committer speaks of height {kept.height}; {executed.height} was next")
             with self._metrics.stage("publish"):
                 self._pool.settle(made.transactions)
-                self._committed(
-                    Committed(
-                        executed.height, executed.time_ms, kept.app_hash, executed.block, encode(executed.results)
-                    )
-                )
+                self._stored(Stored(executed.height, executed.time_ms, kept.app_hash, executed.block, made.results))
             self._count(made, kept)
 
     def _count(self, made: Made, kept: Kept) -> None:
@@ -297,31 +314,10 @@ def _drop_of(prepared: Prepared, refusal: InvalidTransaction, now_ms: int) -> Dr
 
 
 def _on_top(reader: ReplayingReader, ahead: Sequence[Made]) -> ReplayingReader:
-    """Return committed state with the blocks on top that were executed and may not be on disk yet."""
+    """Return committed state with the blocks on top that were executed and may not be in the store yet."""
     for made in ahead:
         reader = made.layer.on(reader)
     return reader
-
-
-def _assemble(store: Store, block: BlockInfo, chosen: tuple[Prepared, ...], outcome: Outcome, app_version: int) -> Made:
-    bundles: list[bytes] = []
-    digests: list[bytes] = []
-    place = outcome.triggers
-    for bundle in _cut_bundles(chosen):
-        bundles.append(encode_bundle(tuple([prepared.signed for prepared in bundle])))
-        digests.append(bundle_results(outcome.results[place : place + len(bundle)]))
-        place += len(bundle)
-    executed = Executed(
-        block.height,
-        block.time_ms,
-        app_version,
-        encode(Block(block.height, block.time_ms, tuple(bundles))),
-        tuple(digests),
-        outcome.results,
-        tuple(outcome.changes.items()),
-        outcome.replay_ids,
-    )
-    return Made(executed, Layered(store, outcome.changes, outcome.replay_ids), chosen)
 
 
 def _cut_bundles(chosen: Sequence[Prepared]) -> list[list[Prepared]]:
@@ -338,6 +334,6 @@ def _cut_bundles(chosen: Sequence[Prepared]) -> list[list[Prepared]]:
 
 
 def _owes_proof(store: Store) -> bool:
-    """Say whether the last block on disk changed the root, so that the one that proves it is still to come."""
+    """Say whether the store's last block changed the root, so that the one that proves it is still to come."""
     stored = store.block(store.height)
     return stored is not None and stored.app_hash != store.app_hash_at(stored.height - 1)

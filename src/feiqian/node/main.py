@@ -16,7 +16,7 @@ import uvloop
 from feiqian.consensus.genesis_file import InvalidGenesis
 from feiqian.core.errors import Fault
 from feiqian.core.settings import SettingsError
-from feiqian.core.wire import Committed
+from feiqian.core.wire import Stored
 from feiqian.execution.registry import discover
 from feiqian.node.committer import CommitterProcess
 from feiqian.node.configuration import Layout, NodeSettings, read_node_settings
@@ -26,11 +26,13 @@ from feiqian.node.initialise import plain_tables, prepare_ledger
 from feiqian.node.intake import Intake
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics, ProcessCollector, StoreCollector
+from feiqian.node.recovery import recover
 from feiqian.node.server import Server
 from feiqian.node.verifier import Verifiers
 from feiqian.process.logs import configure_logs
 from feiqian.process.memory import tune_memory
 from feiqian.process.readiness import tell_ready
+from feiqian.state.block_log import BlockLog
 from feiqian.state.store import Store
 
 CLEAR_READERS_S = 60
@@ -65,6 +67,8 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
     committer = CommitterProcess(layout, plain_tables(registry), settings.past_heights, settings.keep_blocks)
     store = Store.open(layout.ledger, read_only=True)
     log.info("opened", chain_id=genesis.chain_id, height=store.height, app_hash=store.app_hash.hex())
+    block_log = BlockLog(layout.block_log, store)
+    recover(registry, genesis, store, committer, block_log)
     metrics = Metrics()
     pool = Mempool(settings.pool_transactions, settings.pool_bytes)
     verifiers = Verifiers()
@@ -73,8 +77,8 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
     has_begun = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def committed(frame: Committed) -> None:
-        server.publish(frame)
+    def stored(frame: Stored) -> None:
+        server.publish_stored(frame)
         if not has_begun.is_set():
             loop.call_soon_threadsafe(has_begun.set)
 
@@ -82,12 +86,14 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
         registry,
         store,
         genesis,
+        block_log,
         committer,
         pool,
         metrics,
         block_interval_ms=settings.block_interval_ms,
         clock_ms=clock_ms,
-        committed=committed,
+        committed=lambda frame: server.publish_committed(frame),
+        stored=stored,
         dropped=lambda drops: server.publish_dropped(drops),
     )
     intake = Intake(

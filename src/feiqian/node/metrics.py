@@ -12,7 +12,20 @@ from prometheus_client.registry import Collector
 
 from feiqian.state.store import Store
 
-STAGES = ("decode", "pool", "cut", "execute", "assemble", "hand over", "archive", "tree", "commit", "prune", "publish")
+STAGES = (
+    "decode",
+    "pool",
+    "cut",
+    "execute",
+    "assemble",
+    "log",
+    "hand over",
+    "archive",
+    "tree",
+    "commit",
+    "prune",
+    "publish",
+)
 """What happens to a transaction, in order, beside the checks by the workers. From archive to prune: the committer's."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

@@ -24,20 +24,23 @@ from feiqian.core.wire import (
     Committed,
     Drop,
     Dropped,
+    FollowCommitted,
     FollowDropped,
+    FollowStored,
     Gone,
     Metrics,
     NodeStatus,
     Reply,
     Request,
+    Stored,
     Submit,
     Submitted,
-    Subscribe,
 )
 from feiqian.node.faults import guard_task
 from feiqian.node.intake import Intake
 from feiqian.node.mempool import PoolSize
-from feiqian.state.store import Store
+from feiqian.state.block_log import MAX_BEYOND
+from feiqian.state.store import Store, StoredBlock
 
 SUBMITS_AT_ONCE = 8
 """Submissions of one connection that are being worked on; the next waits in its sender's socket."""
@@ -57,9 +60,11 @@ class MalformedFrame(Exception):
 class Recent:
     """The last frames of a kind, each under its height or number, and who waits for the next."""
 
-    def __init__(self, height: int, most: int) -> None:
+    def __init__(self, height: int, most: int, least: int = 1) -> None:
+        """Keep `most` frames, or as many as `RECENT_BYTES` hold, yet never fewer than `least`."""
         self.height = height
         self._most = most
+        self._least = least
         self._frames: dict[int, bytes] = {}
         self._bytes = 0
         self._next = asyncio.Event()
@@ -68,7 +73,7 @@ class Recent:
         """Take the next height's frame; wakes every subscriber."""
         self._frames[height] = frame
         self._bytes += len(frame)
-        while len(self._frames) > self._most or (self._bytes > RECENT_BYTES and len(self._frames) > 1):
+        while len(self._frames) > self._most or (self._bytes > RECENT_BYTES and len(self._frames) > self._least):
             oldest = next(iter(self._frames))
             self._bytes -= len(self._frames.pop(oldest))
         self.height = height
@@ -85,7 +90,7 @@ class Recent:
         return next(iter(self._frames), self.height)
 
     async def reach(self, height: int) -> None:
-        """Return when this height is committed."""
+        """Return when this height has come."""
         while self.height < height:
             await self._next.wait()
 
@@ -138,7 +143,9 @@ class Server:
         self._is_ready = is_ready
         self._metrics_text = metrics_text
         self._subscribers_changed = subscribers_changed
-        self._recent = Recent(store.height, RECENT_BLOCKS)
+        # What the store does not have yet can be had from here alone.
+        self._committed = Recent(store.height, RECENT_BLOCKS, least=MAX_BEYOND + 1)
+        self._stored = Recent(store.height, RECENT_BLOCKS)
         self._dropped = Recent(0, RECENT_DROPS)
         self._loop = asyncio.get_running_loop()
         self._connections: set[asyncio.Task[None]] = set()
@@ -154,11 +161,18 @@ class Server:
         finally:
             os.umask(mask)
 
-    def publish(self, committed: Committed) -> None:
-        """Tell every subscriber of a height that is on disk. May be called from any thread."""
-        frame = encode_frame(committed)
+    def publish_committed(self, committed: Committed) -> None:
+        """Tell who follows of a block that is in the log. May be called from any thread."""
+        self._publish(self._committed, committed.height, committed)
+
+    def publish_stored(self, stored: Stored) -> None:
+        """Tell who follows of a block that the store has. May be called from any thread."""
+        self._publish(self._stored, stored.height, stored)
+
+    def _publish(self, recent: Recent, height: int, reply: Reply) -> None:
+        frame = encode_frame(reply)
         with contextlib.suppress(RuntimeError):  # The loop is closed: the node is stopping and nobody listens.
-            self._loop.call_soon_threadsafe(self._recent.add, committed.height, frame)
+            self._loop.call_soon_threadsafe(recent.add, height, frame)
 
     def publish_dropped(self, drops: Sequence[Drop]) -> None:
         """Tell who asked of transactions that were dropped. May be called from any thread."""
@@ -209,8 +223,7 @@ class Connection:
         self._writing = asyncio.Lock()
         self._submits = asyncio.Semaphore(SUBMITS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._subscription: asyncio.Task[None] | None = None
-        self._dropped: asyncio.Task[None] | None = None
+        self._following: set[type[Request]] = set()
         writer.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     async def serve(self) -> None:
@@ -266,14 +279,11 @@ class Connection:
                 await self._send(encode_frame(self._server_status(request)))
             case AskMetrics():
                 await self._send(encode_frame(Metrics(request.request, self._server._metrics_text())))
-            case Subscribe():
-                if self._subscription is not None:
-                    raise MalformedFrame("a connection subscribes once")
-                self._subscription = self._start(self._follow(request.from_height), "subscription")
-            case FollowDropped():
-                if self._dropped is not None:
-                    raise MalformedFrame("a connection follows what is dropped once")
-                self._dropped = self._start(self._follow_dropped(), "dropped")
+            case FollowStored() | FollowCommitted() | FollowDropped():
+                if type(request) in self._following:
+                    raise MalformedFrame("a connection follows the same but once")
+                self._following.add(type(request))
+                self._start(self._follow(request), "following")
             case Submit():
                 raise AssertionError("submissions are answered in tasks of their own")
 
@@ -299,14 +309,23 @@ class Connection:
             self._submits.release()
             await self._server._budget.give_back(size_bytes)
 
-    async def _follow(self, height: int) -> None:
-        store, recent = self._server._store, self._server._recent
+    async def _follow(self, request: FollowStored | FollowCommitted | FollowDropped) -> None:
+        match request:
+            case FollowStored():
+                await self._follow_blocks(self._server._stored, request.from_height, _stored_of)
+            case FollowCommitted():
+                await self._follow_blocks(self._server._committed, request.from_height, _committed_of)
+            case FollowDropped():
+                await self._follow_dropped()
+
+    async def _follow_blocks(self, recent: Recent, height: int, told_of: Callable[[StoredBlock], Reply]) -> None:
+        store = self._server._store
         self._server._subscribers_changed(1)
         try:
             height = max(height, store.initial_height)
             while True:
                 await recent.reach(height)
-                frame = recent.find(height) or await asyncio.to_thread(_stored_frame, store, height)
+                frame = recent.find(height) or await asyncio.to_thread(_frame_of, store, height, told_of)
                 if frame is None:
                     await self._send(encode_frame(Gone(store.head.first_block)))
                     self._writer.close()
@@ -350,8 +369,14 @@ def encode_frame(reply: Reply) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def _stored_frame(store: Store, height: int) -> bytes | None:
-    stored = store.block(height)
-    if stored is None:
-        return None
-    return encode_frame(Committed(height, stored.time_ms, stored.app_hash, stored.block, stored.results))
+def _frame_of(store: Store, height: int, told_of: Callable[[StoredBlock], Reply]) -> bytes | None:
+    block = store.block(height)
+    return None if block is None else encode_frame(told_of(block))
+
+
+def _stored_of(block: StoredBlock) -> Reply:
+    return Stored(block.height, block.time_ms, block.app_hash, block.block, block.results)
+
+
+def _committed_of(block: StoredBlock) -> Reply:
+    return Committed(block.height, block.results)

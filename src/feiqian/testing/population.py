@@ -26,6 +26,7 @@ from feiqian.node.initialise import plain_tables, prepare_ledger
 from feiqian.node.main import clock_ms
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
+from feiqian.state.block_log import BlockLog
 from feiqian.state.store import Store
 from feiqian.testing.ledgers import ASSET, CHAIN_ID, SampleLedger
 from feiqian.wallet.keys import Ed25519Key
@@ -90,12 +91,14 @@ def populate(ledger: SampleLedger, population: Population, told: Progress) -> No
         ledger.registry,
         store,
         genesis,
+        BlockLog(layout.block_log, store),
         committer,
         pool,
         Metrics(),
         block_interval_ms=1,
         clock_ms=clock_ms,
         committed=_check_done,
+        stored=lambda stored: None,
         dropped=_refuse_dropped,
     )
     engine.start()

@@ -20,13 +20,15 @@ from feiqian.core.wire import (
     AskMetrics,
     AskStatus,
     Committed,
+    FollowCommitted,
+    FollowStored,
     Metrics,
     NodeStatus,
     Reply,
     Request,
+    Stored,
     Submit,
     Submitted,
-    Subscribe,
     Verdict,
 )
 from feiqian.node.configuration import Layout
@@ -119,6 +121,7 @@ class Channel:
         self.socket.connect(str(path))
         self._stream = self.socket.makefile("rb", buffering=2**16)
         self._requests = 0
+        self._stored: list[Stored] = []
         self._committed: list[Committed] = []
 
     def submit(self, transactions: Sequence[bytes]) -> tuple[Verdict, ...]:
@@ -141,16 +144,29 @@ class Channel:
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
     def subscribe(self, from_height: int = 0) -> None:
-        """Ask for every block from a height on."""
-        self.send(Subscribe(from_height))
+        """Ask for every block in the store from a height on."""
+        self.send(FollowStored(from_height))
+
+    def follow_committed(self, from_height: int = 0) -> None:
+        """Ask for word of every committed block from a height on."""
+        self.send(FollowCommitted(from_height))
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether a block in the store came before the last reply."""
+        return bool(self._stored)
 
     @property
     def has_committed(self) -> bool:
-        """Whether a block came before the last reply."""
+        """Whether word of a committed block came before the last reply."""
         return bool(self._committed)
 
+    def next_stored(self) -> Stored:
+        """Return the next block in the store."""
+        return self._stored.pop(0) if self._stored else self.receive(Stored)
+
     def next_committed(self) -> Committed:
-        """Return the next block of the subscription."""
+        """Return the next word of a committed block."""
         return self._committed.pop(0) if self._committed else self.receive(Committed)
 
     def send(self, request: Request) -> None:
@@ -159,14 +175,17 @@ class Channel:
         self.socket.sendall(_LENGTH.pack(len(data)) + data)
 
     def receive(self, kind: type[R]) -> R:
-        """Return the next reply of this kind; blocks that come before it are kept for `next_committed`."""
+        """Return the next reply of this kind; what comes of blocks before it is kept for who asks for the next."""
         while True:
             reply = self.read()
             assert reply is not None, "the node closed the connection"
             if isinstance(reply, kind):
                 return reply
-            assert isinstance(reply, Committed), f"{type(reply).__name__} came, and {kind.__name__} was awaited"
-            self._committed.append(reply)
+            if isinstance(reply, Committed):
+                self._committed.append(reply)
+            else:
+                assert isinstance(reply, Stored), f"{type(reply).__name__} came, and {kind.__name__} was awaited"
+                self._stored.append(reply)
 
     def read(self) -> Reply | None:
         """Return the next reply, None where the node has closed the connection."""

@@ -12,13 +12,13 @@ MAX_INDEX_LAG = 1000
 """Heights that the index may lie behind before this gateway asks to be given no new work."""
 
 
-@get("/health", opt={"access": Access.PUBLIC})
+@get("/health", opt={"access": Access.PUBLIC, "reads_state": False})
 async def show_health() -> dict[str, str]:
     """Answer while the process lives."""
     return {"status": "alive"}
 
 
-@get("/ready", opt={"access": Access.PUBLIC})
+@get("/ready", opt={"access": Access.PUBLIC, "reads_state": False})
 async def show_ready(gateway: Here) -> Response[dict[str, Any]]:
     """Say whether requests will be served: 200 if the node answers and the index keeps up, else 503."""
     height = gateway.ledger.store.height
@@ -32,7 +32,7 @@ async def show_ready(gateway: Here) -> Response[dict[str, Any]]:
     return Response(body, status_code=200 if is_node_ready and is_index_ready else 503)
 
 
-@get("/metrics", opt={"access": Access.PUBLIC})
+@get("/metrics", opt={"access": Access.PUBLIC, "reads_state": False})
 async def show_metrics(gateway: Here) -> Response[str]:
     """Return the figures of this gateway and its node in Prometheus's text format."""
     try:

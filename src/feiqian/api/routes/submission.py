@@ -73,7 +73,7 @@ class SubmitOperation(Operation):
 
 @post(
     f"{V1}/transactions",
-    opt={"access": Access.PUBLIC},
+    opt={"access": Access.PUBLIC, "reads_state": False},
     status_code=200,
     operation_class=SubmitOperation,
     responses=None,

@@ -7,7 +7,7 @@ from feiqian.api.problems import NotFound
 from feiqian.console.static_files import PREFIX, static_files
 
 
-@get(f"{PREFIX}/{{name:str}}", opt={"access": Access.PUBLIC}, include_in_schema=False)
+@get(f"{PREFIX}/{{name:str}}", opt={"access": Access.PUBLIC, "reads_state": False}, include_in_schema=False)
 async def show_file(name: str) -> Response[bytes]:
     """Give one of the console's static files."""
     file = static_files().get(name)

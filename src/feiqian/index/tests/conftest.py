@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from feiqian.consensus.genesis_file import load_genesis
-from feiqian.core.wire import Committed
+from feiqian.core.wire import Stored
 from feiqian.execution.genesis import genesis_events
 from feiqian.execution.registry import Registry, discover
 from feiqian.index.database import database_url, open_engine
@@ -27,7 +27,7 @@ class Recorded(NamedTuple):
     ledger: SampleLedger
     registry: Registry
     base: Base
-    blocks: list[Committed]
+    blocks: list[Stored]
     ids: dict[str, bytes]
 
 
@@ -49,7 +49,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
             (verdict,) = channel.submit([signed])
             assert verdict.number == 0, verdict
             ids[name] = verdict.tx_id
-            while verdict.tx_id not in channel.next_committed().results:
+            while verdict.tx_id not in channel.next_stored().results:
                 pass
         node.terminate()
     return Recorded(ledger, discover(), base_of(ledger), stored_blocks(ledger.directory), ids)
@@ -63,14 +63,14 @@ def base_of(ledger: SampleLedger) -> Base:
     return Base(genesis.chain_id, height, genesis.time_ms, genesis.app_hash, events)
 
 
-def stored_blocks(directory: Path) -> list[Committed]:
+def stored_blocks(directory: Path) -> list[Stored]:
     """Return every block of a ledger as its node would stream it."""
     store = Store.open(Layout(directory).ledger, read_only=True)
     try:
         blocks = [store.block(height) for height in range(1, store.height + 1)]
     finally:
         store.close()
-    return [Committed(*block) for block in blocks if block is not None]
+    return [Stored(*block) for block in blocks if block is not None]
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +102,6 @@ def engine(request: pytest.FixtureRequest) -> sa.Engine:
 
 
 @pytest.fixture
-def base_and_blocks() -> Callable[[SampleLedger], tuple[Base, list[Committed]]]:
+def base_and_blocks() -> Callable[[SampleLedger], tuple[Base, list[Stored]]]:
     """Give a function that reads what a stopped ledger began with and every block it made."""
     return lambda ledger: (base_of(ledger), stored_blocks(ledger.directory))

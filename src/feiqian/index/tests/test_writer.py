@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from feiqian.core.errors import Fault
-from feiqian.core.wire import Committed
+from feiqian.core.wire import Stored
 from feiqian.index.database import migrate, open_engine
 from feiqian.index.projection import CommittedEvent, Projection, Rows
 from feiqian.index.reading import IndexReader, Scope
@@ -42,7 +42,7 @@ def begin(engine: sa.Engine, recorded: Any, projections: Sequence[Projection] = 
     return writer
 
 
-def apply_all(writer: IndexWriter, blocks: list[Committed], sizes: Sequence[int]) -> None:
+def apply_all(writer: IndexWriter, blocks: list[Stored], sizes: Sequence[int]) -> None:
     start = 0
     for size in sizes:
         batch = blocks[start : start + size]

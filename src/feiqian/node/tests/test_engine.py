@@ -1,30 +1,38 @@
 """The engine over a real ledger and store, with a clock that the test holds."""
 
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from feiqian.consensus import headers
 from feiqian.consensus.comet_json import CommitJson, HeaderJson, parse, read_commit, read_header
+from feiqian.core.encoding import encode
+from feiqian.core.errors import Fault
 from feiqian.core.signatures import ED25519, PublicKey, verify
 from feiqian.core.transactions import decode_signed, encode_signed, transaction_id
-from feiqian.core.wire import Committed, Drop, Gone
-from feiqian.execution.admission import prepare
-from feiqian.execution.blocks import BLOCK, BUNDLE, MAX_BUNDLE_BYTES, RESULT, RESULTS_CODEC
+from feiqian.core.wire import Committed, Drop, Gone, Stored
+from feiqian.execution.admission import encode_bundle, prepare
+from feiqian.execution.blocks import BLOCK, BUNDLE, MAX_BUNDLE_BYTES, RESULT, RESULTS_CODEC, Block
+from feiqian.execution.errors import WrongRelease
 from feiqian.execution.registry import Registry
 from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.balances import BALANCES, balance_key
 from feiqian.modules.accounts.messages import ChangePolicy
 from feiqian.modules.assets.messages import BatchLeg, BatchTransfer, PlaceHold
+from feiqian.node import engine, faults
 from feiqian.node.committer import CommitterProcess
 from feiqian.node.configuration import Layout
 from feiqian.node.engine import SoloEngine
 from feiqian.node.initialise import plain_tables, prepare_ledger
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
+from feiqian.node.recovery import recover
+from feiqian.state.block_log import MAX_BEYOND, BlockLog
 from feiqian.state.store import Store
 from feiqian.testing.ledgers import ASSET, SampleLedger, consortium_text, key_of
 
@@ -46,7 +54,10 @@ class Solo:
         self.genesis = prepare_ledger(layout, registry, lambda: self.now_ms)
         self.committer = CommitterProcess(layout, plain_tables(registry), past_heights)
         self.store = Store.open(layout.ledger, read_only=True)
-        self.blocks: queue.SimpleQueue[Committed] = queue.SimpleQueue()
+        self.log = BlockLog(layout.block_log, self.store)
+        recover(registry, self.genesis, self.store, self.committer, self.log)
+        self.committed: dict[int, list[bytes]] = {}
+        self.blocks: queue.SimpleQueue[Stored] = queue.SimpleQueue()
         self.dropped: list[Drop] = []
         self.hold_back = threading.Event()
         self.hold_back.set()
@@ -54,12 +65,14 @@ class Solo:
             registry,
             self.store,
             self.genesis,
+            self.log,
             self.committer,
             self.pool,
             Metrics(),
             block_interval_ms=1,
             clock_ms=lambda: self.now_ms,
             committed=self._committed,
+            stored=self._stored,
             dropped=self.dropped.extend,
         )
 
@@ -69,15 +82,15 @@ class Solo:
             assert self.pool.add(prepare(self.registry, self.genesis.chain_id, each)) is None
         self.engine.wake()
 
-    def next(self) -> Committed:
+    def next(self) -> Stored:
         return self.blocks.get(timeout=ANSWER_S)
 
-    def run(self, *signed: bytes) -> list[Committed]:
+    def run(self, *signed: bytes) -> list[Stored]:
         """Commit these transactions and return the blocks up to the empty one that proves the last of them."""
         self.add(*signed)
         return self.until(len(signed))
 
-    def until(self, count: int) -> list[Committed]:
+    def until(self, count: int) -> list[Stored]:
         """Return the next blocks up to the one that proves the last of `count` transactions."""
         blocks = [self.next()]
         while (count := count - len(transactions_in(blocks[-1]))) or results_in(blocks[-1]):
@@ -98,7 +111,17 @@ class Solo:
             self.engine.stop()
             self.store.close()
 
+    def await_committed(self, signed: bytes) -> None:
+        """Return when the block of a transaction was told of."""
+        deadline = time.monotonic() + ANSWER_S
+        while not any(id_of(signed) in ids for ids in list(self.committed.values())):
+            assert time.monotonic() < deadline, "nobody is told of it"
+            time.sleep(0.005)
+
     def _committed(self, frame: Committed) -> None:
+        self.committed[frame.height] = [entry.id for entry in RESULTS_CODEC.decode(frame.results)]
+
+    def _stored(self, frame: Stored) -> None:
         self.blocks.put(frame)
         assert self.hold_back.wait(ANSWER_S)
 
@@ -127,15 +150,15 @@ def id_of(signed: bytes) -> bytes:
     return transaction_id(decode_signed(signed).body)
 
 
-def results_in(block: Committed) -> list[tuple[bytes, int]]:
+def results_in(block: Stored) -> list[tuple[bytes, int]]:
     return [(entry.id, RESULT.decode(entry.result).number) for entry in RESULTS_CODEC.decode(block.results)]
 
 
-def transactions_in(block: Committed) -> list[bytes]:
+def transactions_in(block: Stored) -> list[bytes]:
     return [signed for bundle in BLOCK.decode(block.block).bundles for signed in BUNDLE.decode(bundle)]
 
 
-def all_transactions(blocks: Sequence[Committed]) -> list[bytes]:
+def all_transactions(blocks: Sequence[Stored]) -> list[bytes]:
     return [signed for block in blocks for signed in transactions_in(block)]
 
 
@@ -330,6 +353,117 @@ def test_the_next_blocks_execute_while_one_goes_to_disk(solo: Solo) -> None:
     assert results == [0, 19, 0]
     solo.engine.stop()
     assert [solo.balance(name)[0] for name in ("treasury", "lantern", "south")] == [10, 90, 0]
+
+
+def test_a_block_is_told_of_while_the_store_has_others_before_it_to_take(solo: Solo) -> None:
+    solo.engine.start()
+    first = solo.next()
+    solo.hold_back.clear()
+    orders = [solo.ledger.issue("treasury", amount) for amount in (1, 2)]
+    for order in orders:
+        solo.add(order)
+        # Whoever is told of what the store has holds up the thread; this comes all the same.
+        solo.await_committed(order)
+    assert solo.engine.next_block().height > first.height + 2
+    solo.hold_back.set()
+    blocks = solo.until(2)
+    assert all_transactions(blocks) == orders
+    for block in blocks:
+        assert solo.committed[block.height] == [tx_id for tx_id, _ in results_in(block)]
+
+
+def test_no_more_blocks_are_made_than_the_log_has_room_for(solo: Solo) -> None:
+    solo.engine.start()
+    solo.next()
+    solo.hold_back.clear()
+    solo.add(solo.ledger.issue("treasury", 1))
+    held = solo.next().height
+    for amount in range(2, 2 * MAX_BEYOND + 2):
+        solo.add(solo.ledger.issue("treasury", amount))
+        time.sleep(0.01)
+    last = solo.ledger.issue("treasury", 1)
+    solo.add(last)
+    deadline = time.monotonic() + ANSWER_S
+    while max(solo.committed) < held + MAX_BEYOND:
+        assert time.monotonic() < deadline, "the log has room left"
+    assert solo.engine.next_block().height == held + MAX_BEYOND + 1
+    solo.hold_back.set()
+    solo.await_committed(last)
+
+
+def test_what_the_log_holds_beyond_the_store_is_run_again(
+    run_solo: Callable[..., Solo], ledger: SampleLedger, tmp_path: Path
+) -> None:
+    first = run_solo(ledger)
+    first.engine.start()
+    first.next()
+    first.stop()
+    shutil.copytree(ledger.directory, tmp_path / "behind")
+    whole = run_solo(ledger)
+    whole.engine.start()
+    blocks = whole.run(ledger.issue("treasury", 10), ledger.transfer("treasury", "lantern", 99))
+    whole.stop()
+    # As a crash leaves it: the store at the first block, the log at the last.
+    behind = SampleLedger.reopen(tmp_path / "behind", ledger.registry)
+    log = Layout(ledger.directory).block_log
+    shutil.copytree(log, Layout(behind.directory).block_log, dirs_exist_ok=True)
+    solo = run_solo(behind)
+    store = Store.open(Layout(ledger.directory).ledger, read_only=True)
+    assert solo.store.height == store.height == blocks[-1].height
+    for height in range(1, store.height + 1):
+        assert solo.store.block(height) == store.block(height)
+        assert solo.store.archive_row(height) == store.archive_row(height)
+    store.close()
+    solo.engine.start()
+    assert [number for _, number in results_in(solo.run(ledger.issue("treasury", 1))[0])] == [0]
+
+
+@pytest.mark.parametrize("wrong", ["results", "transaction"])
+def test_a_log_whose_blocks_run_otherwise_than_they_did_is_a_fault(
+    run_solo: Callable[..., Solo], ledger: SampleLedger, wrong: str
+) -> None:
+    solo = run_solo(ledger)
+    solo.engine.start()
+    solo.next()
+    solo.stop()
+    layout = Layout(ledger.directory)
+    store = Store.open(layout.ledger, read_only=True)
+    log = BlockLog(layout.block_log, store)
+    signed = ledger.issue("treasury", 1) if wrong == "results" else b"no transaction"
+    bundle = encode_bundle((signed,))
+    log.put(store.height + 1, encode(Block(store.height + 1, solo.now_ms + 5, (bundle,))), (bytes(32),))
+    log.close()
+    store.close()
+    said = {"results": "gives other results than it gave at first", "transaction": "holds what no block may"}[wrong]
+    with pytest.raises(Fault, match=f"block log: .*{said}"):
+        run_solo(ledger)
+
+
+def test_the_store_is_brought_up_before_a_release_ends_whose_time_is_over(
+    solo: Solo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+    monkeypatch.setattr(faults, "stop_loudly", lambda where, error: stopped.put(error))
+    solo.engine.start()
+    solo.next()
+    solo.hold_back.clear()
+    issue = solo.ledger.issue("treasury", 1)
+    solo.add(issue)
+    solo.await_committed(issue)
+    committed = max(solo.committed)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise WrongRelease("another release's rules hold from here")
+
+    monkeypatch.setattr(engine, "execute_block", refuse)
+    solo.add(solo.ledger.issue("treasury", 2))
+    time.sleep(0.2)
+    assert stopped.empty()
+    solo.hold_back.set()
+    assert isinstance(stopped.get(timeout=ANSWER_S), WrongRelease)
+    assert solo.store.height >= committed
+    # The thread that would have closed it is gone, and here the process is not.
+    solo.committer.close()
 
 
 def test_pruning_keeps_the_last_heights_provable(run_solo: Callable[..., Solo], ledger: SampleLedger) -> None:

@@ -18,7 +18,7 @@ from feiqian.consensus.genesis_file import load_genesis
 from feiqian.consensus.proving import prove_record, prove_result
 from feiqian.core.encoding import Codec
 from feiqian.core.transactions import decode_signed, encode_signed, transaction_id
-from feiqian.core.wire import MAX_FRAME_BYTES, Committed, Dropped, FollowDropped, Submit, Verdict
+from feiqian.core.wire import MAX_FRAME_BYTES, Committed, Dropped, FollowDropped, Stored, Submit, Verdict
 from feiqian.execution.blocks import BLOCK, RESULT, RESULTS_CODEC
 from feiqian.execution.registry import Registry
 from feiqian.ledger.balances import BALANCES, balance_key
@@ -44,21 +44,21 @@ def id_of(signed: bytes) -> bytes:
     return transaction_id(decode_signed(signed).body)
 
 
-def await_transactions(channel: Channel, *wanted: bytes) -> list[Committed]:
+def await_transactions(channel: Channel, *wanted: bytes) -> list[Stored]:
     """Return the blocks of a subscription up to the one that holds the last of these signed transactions."""
     missing = {id_of(signed) for signed in wanted}
-    blocks: list[Committed] = []
+    blocks: list[Stored] = []
     while missing:
-        blocks.append(channel.next_committed())
+        blocks.append(channel.next_stored())
         missing -= set(ids_in(blocks[-1]))
     return blocks
 
 
-def ids_in(block: Committed) -> list[bytes]:
+def ids_in(block: Stored | Committed) -> list[bytes]:
     return [entry.id for entry in RESULTS_CODEC.decode(block.results)]
 
 
-def numbers_in(block: Committed) -> list[int]:
+def numbers_in(block: Stored) -> list[int]:
     return [RESULT.decode(entry.result).number for entry in RESULTS_CODEC.decode(block.results)]
 
 
@@ -80,7 +80,7 @@ def test_a_payment_is_committed_and_then_provable_offline(
         assert [(rule(verdict), verdict.tx_id) for verdict in verdicts] == [(ACCEPTED, id_of(payment))]
         committed = await_transactions(channel, payment)[-1]
         assert numbers_in(committed) == [0]
-        proving = channel.next_committed()
+        proving = channel.next_stored()
         assert proving.height == committed.height + 1
         assert BLOCK.decode(proving.block).bundles == ()
         assert proving.app_hash == committed.app_hash
@@ -107,7 +107,7 @@ def test_the_first_start_writes_the_genesis_time_and_an_empty_block(ledger: Samp
     genesis = load_genesis(path)
     with node.connect() as channel:
         channel.subscribe()
-        first = channel.next_committed()
+        first = channel.next_stored()
         assert (first.height, first.time_ms, BLOCK.decode(first.block).bundles) == (1, genesis.time_ms, ())
         assert before_ms <= genesis.time_ms <= time.time_ns() // 1_000_000
     assert node.terminate() == 0
@@ -221,7 +221,7 @@ def test_a_clean_stop_keeps_every_acknowledged_block_and_starts_where_it_ended(
         channel.submit([ledger.transfer("treasury", "lantern", 1) for _ in range(300)])
         assert node.terminate() == 0
         last = None
-        while isinstance(frame := follower.read(), Committed):
+        while isinstance(frame := follower.read(), Stored):
             last = frame
     assert last is not None
     store = Store.open(Layout(ledger.directory).ledger, read_only=True)
@@ -230,7 +230,7 @@ def test_a_clean_stop_keeps_every_acknowledged_block_and_starts_where_it_ended(
     assert stopped_at >= last.height
     with start(ledger).connect() as channel:
         channel.subscribe(stopped_at)
-        again = channel.next_committed()
+        again = channel.next_stored()
         assert (again.height, again.app_hash) == (stopped_at, root)
     assert "fault" not in node.log_text()
 
@@ -243,7 +243,7 @@ def test_after_a_kill_everything_acknowledged_is_there_once(ledger: SampleLedger
         channel.send(Submit(1, tuple(orders)))
         acknowledged: dict[bytes, int] = {}
         while len(acknowledged) < 100:
-            block = follower.next_committed()
+            block = follower.next_stored()
             acknowledged |= dict.fromkeys(ids_in(block), block.height)
         node.kill()
     store = Store.open(Layout(ledger.directory).ledger, read_only=True)
@@ -415,7 +415,7 @@ def test_a_full_disk_stops_the_node_before_it_acknowledges(ledger: SampleLedger,
     orders = [ledger.issue("treasury", 10, reference=bytes(64)) for _ in range(500)]
     acknowledged: list[bytes] = []
     with node.connect() as channel:
-        channel.subscribe(height + 1)
+        channel.follow_committed(height + 1)
         channel.send(Submit(1, tuple(orders)))
         while (frame := channel.read()) is not None:
             if isinstance(frame, Committed):
@@ -423,13 +423,16 @@ def test_a_full_disk_stops_the_node_before_it_acknowledges(ledger: SampleLedger,
     assert node.await_exit() == 3
     assert '"event": "fault"' in node.log_text()
     store = Store.open(Layout(ledger.directory).ledger, read_only=True)
-    assert all(store.result(tx_id) is not None for tx_id in acknowledged)
     paid = sum(store.result(id_of(each)) is not None for each in orders)
     assert balance_in(store, ledger, "treasury") == 10 * paid
     assert paid < len(orders)
     store.close()
-    # With room again it starts, and takes what it could not keep.
+    # With room again it starts with all that it acknowledged, and takes what it could not keep.
     with start(ledger).connect() as channel:
+        store = Store.open(Layout(ledger.directory).ledger, read_only=True)
+        assert all(store.result(tx_id) is not None for tx_id in acknowledged)
+        paid = sum(store.result(id_of(each)) is not None for each in orders)
+        store.close()
         channel.subscribe()
         verdicts = channel.submit(orders)
         assert [rule(verdict) for verdict in verdicts].count(ACCEPTED) == len(orders) - paid

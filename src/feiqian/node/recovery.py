@@ -1,0 +1,48 @@
+"""What the block log holds beyond the store is run again at a start, before the node serves anyone."""
+
+import structlog
+
+from feiqian.consensus.genesis_file import Genesis
+from feiqian.core.errors import Fault, InvalidTransaction
+from feiqian.execution.admission import prepare
+from feiqian.execution.blocks import BLOCK, BUNDLE, execute_block
+from feiqian.execution.registry import Registry
+from feiqian.ledger.context import BlockInfo
+from feiqian.ledger.parameters import get_parameters
+from feiqian.node.committer import CommitterProcess
+from feiqian.node.executed import Executed, assemble
+from feiqian.state.block_log import BlockLog, LoggedBlock
+from feiqian.state.store import Store
+from feiqian.state.tables import BlockState
+
+
+def recover(registry: Registry, genesis: Genesis, store: Store, committer: CommitterProcess, log: BlockLog) -> None:
+    """Bring the store to the last block that was committed before the node ended.
+
+    Raises:
+        WrongRelease: those blocks were made by another release's rules; it must be started once more before this one.
+        Fault: running a block gives something else than it gave then; the disk refuses.
+    """
+    for logged in log.beyond:
+        committer.send(_run_again(registry, genesis, store, logged))
+        kept = committer.receive()
+        if kept is None or kept.height != logged.height:
+            raise Fault(f"the committer does not speak of height {logged.height}, which it was given")
+        structlog.get_logger().info("recovered", height=kept.height)
+
+
+def _run_again(registry: Registry, genesis: Genesis, store: Store, logged: LoggedBlock) -> Executed:
+    try:
+        block = BLOCK.decode(logged.block)
+        bundles = [BUNDLE.decode(bundle) for bundle in block.bundles]
+        transactions = [prepare(registry, genesis.chain_id, signed) for bundle in bundles for signed in bundle]
+    except InvalidTransaction as error:
+        raise Fault(f"block log: block {logged.height} holds what no block may: {error.message}") from error
+    info = BlockInfo(genesis.chain_id, block.height, block.time_ms)
+    app_version = get_parameters(BlockState(store)).app_version
+    with store.view() as view:
+        outcome = execute_block(registry, view, view, info, transactions)
+    executed = assemble(info, bundles, outcome, app_version)
+    if (executed.block, executed.bundle_results) != (logged.block, logged.bundle_results):
+        raise Fault(f"block log: running block {logged.height} again gives other results than it gave at first")
+    return executed
