@@ -32,7 +32,6 @@ from feiqian.node.verifier import Verifiers
 from feiqian.process.logs import configure_logs
 from feiqian.process.memory import tune_memory
 from feiqian.process.readiness import tell_ready
-from feiqian.state.block_log import BlockLog
 from feiqian.state.store import Store
 
 CLEAR_READERS_S = 60
@@ -65,10 +64,8 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
     registry = discover()
     genesis = prepare_ledger(layout, registry, clock_ms)
     committer = CommitterProcess(layout, plain_tables(registry), settings.past_heights, settings.keep_blocks)
-    store = Store.open(layout.ledger, read_only=True)
-    log.info("opened", chain_id=genesis.chain_id, height=store.height, app_hash=store.app_hash.hex())
-    block_log = BlockLog(layout.block_log, store)
-    recover(registry, genesis, store, committer, block_log)
+    store = _open_store(layout)
+    block_log = recover(layout.block_log, registry, genesis, store, committer)
     metrics = Metrics()
     pool = Mempool(settings.pool_transactions, settings.pool_bytes)
     verifiers = Verifiers()
@@ -129,6 +126,13 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
     await _stop(engine, server, verifiers)
     log.info("stopped", height=store.height)
     store.close()
+
+
+def _open_store(layout: Layout) -> Store:
+    store = Store.open(layout.ledger, read_only=True)
+    head = store.head
+    structlog.get_logger().info("opened", chain_id=store.chain_id, height=head.height, app_hash=head.app_hash.hex())
+    return store
 
 
 def _measure(metrics: Metrics, pool: Mempool, store: Store, committer: CommitterProcess, verifiers: Verifiers) -> None:

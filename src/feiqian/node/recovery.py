@@ -1,5 +1,7 @@
 """What the block log holds beyond the store is run again at a start, before the node serves anyone."""
 
+from pathlib import Path
+
 import structlog
 
 from feiqian.consensus.genesis_file import Genesis
@@ -16,19 +18,23 @@ from feiqian.state.store import Store
 from feiqian.state.tables import BlockState
 
 
-def recover(registry: Registry, genesis: Genesis, store: Store, committer: CommitterProcess, log: BlockLog) -> None:
-    """Bring the store to the last block that was committed before the node ended.
+def recover(
+    directory: Path, registry: Registry, genesis: Genesis, store: Store, committer: CommitterProcess
+) -> BlockLog:
+    """Open the block log in `directory`, and bring the store to the last block that was committed before a crash.
 
     Raises:
         WrongRelease: those blocks were made by another release's rules; it must be started once more before this one.
-        Fault: running a block gives something else than it gave then; the disk refuses.
+        Fault: running a block gives something else than it gave then; the disk refuses; see `BlockLog`.
     """
+    log = BlockLog(directory, store)
     for logged in log.beyond:
         committer.send(_run_again(registry, genesis, store, logged))
         kept = committer.receive()
         if kept is None or kept.height != logged.height:
             raise Fault(f"the committer does not speak of height {logged.height}, which it was given")
         structlog.get_logger().info("recovered", height=kept.height)
+    return log
 
 
 def _run_again(registry: Registry, genesis: Genesis, store: Store, logged: LoggedBlock) -> Executed:

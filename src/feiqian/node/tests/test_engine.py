@@ -54,8 +54,7 @@ class Solo:
         self.genesis = prepare_ledger(layout, registry, lambda: self.now_ms)
         self.committer = CommitterProcess(layout, plain_tables(registry), past_heights)
         self.store = Store.open(layout.ledger, read_only=True)
-        self.log = BlockLog(layout.block_log, self.store)
-        recover(registry, self.genesis, self.store, self.committer, self.log)
+        self.log = recover(layout.block_log, registry, self.genesis, self.store, self.committer)
         self.committed: dict[int, list[bytes]] = {}
         self.blocks: queue.SimpleQueue[Stored] = queue.SimpleQueue()
         self.dropped: list[Drop] = []
