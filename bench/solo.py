@@ -41,6 +41,7 @@ from feiqian.consensus.audit import audit
 from feiqian.consensus.genesis_file import load_genesis
 from feiqian.execution.registry import discover
 from feiqian.node.configuration import Layout
+from feiqian.node.metrics import STAGES
 from feiqian.process.logs import configure_logs
 from feiqian.state.store import Store
 from feiqian.testing.ledgers import SampleLedger, consortium_text
@@ -66,20 +67,6 @@ PARAMETERS = {"max_block_work": 20_000_000, "sponsor_block_work": 20_000_000}
 """About one second of this ledger's work on two cores; the default is half of that."""
 
 PROCESS_CPU = "feiqian_process_cpu_seconds_total"
-STAGES = (
-    "decode",
-    "pool",
-    "cut",
-    "execute",
-    "assemble",
-    "log",
-    "hand over",
-    "archive",
-    "tree",
-    "commit",
-    "prune",
-    "publish",
-)
 
 
 _OUTCOMES = msgspec.json.Decoder(list[dict[str, Any]])

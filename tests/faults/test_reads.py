@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from feiqian.core.addresses import to_text
+from feiqian.ledger.authority import single_key_policy
+from feiqian.modules.accounts.messages import ChangePolicy
 from feiqian.testing.gateways import REGULATOR_ACCOUNT, GatewayProcess, watched_consortium
-from feiqian.testing.ledgers import ASSET, SampleLedger, make_ledger
+from feiqian.testing.ledgers import ASSET, SampleLedger, key_of, make_ledger
 from feiqian.testing.processes import NodeProcess
 
 
@@ -65,6 +67,26 @@ def test_a_read_waits_until_the_store_has_what_was_told(
         gate.let_through()
         assert posted(answer.result()[1]) in (111, 112)
     assert posted(read()[1]) == 112
+
+
+def test_who_was_told_of_a_new_key_signs_with_it_at_once(
+    gateway: GatewayProcess, ledger: SampleLedger, gate: Any
+) -> None:
+    gateway.submit(ledger.issue("treasury", 100), wait="provable")
+    gate.close()
+    change = ChangePolicy(ledger.addresses["treasury"], single_key_policy(key_of("another").public))
+    (changed,) = gateway.submit(ledger.sign("treasury", [change]))
+    assert changed["status"] == "committed"
+    gate.await_sync()
+    with ThreadPoolExecutor() as threads:
+        paid = threads.submit(gateway.submit, ledger.transfer("treasury", "lantern", 5, signers=["another"]))
+        wrong = threads.submit(gateway.submit, ledger.transfer("treasury", "lantern", 5, signers=["stranger"]))
+        time.sleep(0.5)
+        assert not paid.done()
+        gate.let_through()
+        assert paid.result()[0]["status"] == "committed"
+        assert "error" not in paid.result()[0]
+        assert (wrong.result()[0]["status"], wrong.result()[0]["error"]["codespace"]) == ("refused", "ledger")
 
 
 def test_a_store_that_does_not_catch_up_is_named_and_nothing_old_is_shown(

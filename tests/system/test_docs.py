@@ -216,6 +216,9 @@ def test_the_directory_is_as_the_page_says(running) -> None:
     assert {name for name in top | below if not name.endswith(("-wal", "-shm"))} == listed
 
 
+FAULTS = ("Fault", "WrongRelease")
+
+
 def fault_texts() -> list[str]:
     """Return what every Fault in the code says, with `{…}` where a value stands."""
     texts: list[str] = []
@@ -223,7 +226,7 @@ def fault_texts() -> list[str]:
         if "tests" in path.parts or "testing" in path.parts:
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Fault" and node.args:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FAULTS and node.args:
                 said = node.args[0]
                 parts = said.values if isinstance(said, ast.JoinedStr) else [said]
                 texts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "{…}" for part in parts))

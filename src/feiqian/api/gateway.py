@@ -49,7 +49,9 @@ class Gateway:
         Raises:
             NodeAway: it does not catch up.
         """
-        if not await self.store_watch.reach(self.submitter.height, STORE_S):
+        # Without its node the store does not go on.
+        timeout_s = STORE_S if self.link.is_connected else 0
+        if not await self.store_watch.reach(self.submitter.height, timeout_s):
             raise NodeAway("the ledger is not up to what was committed last; try again", retry_after_s=1)
 
     async def indexed_height(self) -> int | None:

@@ -19,8 +19,10 @@ class StoreWatch:
 
     async def reach(self, height: int, timeout_s: float) -> bool:
         """Return when the store has this height, or after so long; say whether it has."""
+        if self.height >= height or self._look() >= height:
+            return True
         self._waiting += 1
-        if self.height < height and (self._watcher is None or self._watcher.done()):
+        if self._watcher is None or self._watcher.done():
             self._watcher = asyncio.create_task(self._watch(), name="store watch")
         try:
             async with asyncio.timeout(timeout_s):
@@ -34,9 +36,13 @@ class StoreWatch:
 
     async def _watch(self) -> None:
         while self._waiting:
-            height = self._read_height()
-            if height > self.height:
-                self.height = height
-                self._rose.set()
-                self._rose = asyncio.Event()
+            self._look()
             await asyncio.sleep(POLL_S)
+
+    def _look(self) -> int:
+        height = self._read_height()
+        if height > self.height:
+            self.height = height
+            self._rose.set()
+            self._rose = asyncio.Event()
+        return self.height

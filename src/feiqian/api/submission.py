@@ -114,8 +114,9 @@ class Submitter:
         height = block.height
         found = {entry.id: _Found(height, entry.result) for entry in RESULTS_CODEC.decode_trusted(block.results)}
         self.height = max(self.height, height)
+        # After a connection was lost, some come again.
+        self._recent_blocks.append([tx_id for tx_id in found if tx_id not in self._recent])
         self._recent.update(found)
-        self._recent_blocks.append(list(found))
         while len(self._recent) > REMEMBERED_RESULTS and len(self._recent_blocks) > 1:
             for tx_id in self._recent_blocks.popleft():
                 self._recent.pop(tx_id, None)

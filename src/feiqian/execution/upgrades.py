@@ -23,9 +23,30 @@ def run_upgrade(
     Raises:
         WrongRelease: the ledger's rules are of another version than this binary's, or an upgrade to another one is due.
     """
+    if not check_release(state, block.height, app_version):
+        return False
+    parameters = get_parameters(state)
+    overlay = Overlay(state)
+    ctx = Context(overlay, block, block.height.to_bytes(32, "big"), None, frozenset(), dispatch)
+    for version in range(parameters.app_version + 1, app_version + 1):
+        for module in registry.modules:
+            if version in module.migrations:
+                module.migrations[version](ctx)
+    set_parameters(ctx, msgspec.structs.replace(get_parameters(overlay), app_version=app_version))
+    UPGRADES.delete(overlay, UPGRADE_KEY)
+    overlay.keep()
+    return True
+
+
+def check_release(state: BlockState, height: int, app_version: int = APP_VERSION) -> bool:
+    """Say whether an upgrade to this binary's rules is due at a height; refuse one that other rules hold at.
+
+    Raises:
+        WrongRelease: the ledger's rules are of another version than this binary's, or an upgrade to another one is due.
+    """
     parameters = get_parameters(state)
     upgrade = scheduled_upgrade(state)
-    if upgrade is None or block.height < upgrade.height:
+    if upgrade is None or height < upgrade.height:
         if parameters.app_version != app_version:
             raise WrongRelease(
                 f"the ledger's rules are version {parameters.app_version}, this release runs {app_version}; "
@@ -37,13 +58,4 @@ def run_upgrade(
             f"the members agreed to run version {upgrade.app_version} from height {upgrade.height}; "
             f"this release runs {app_version}: install that release and start again"
         )
-    overlay = Overlay(state)
-    ctx = Context(overlay, block, block.height.to_bytes(32, "big"), None, frozenset(), dispatch)
-    for version in range(parameters.app_version + 1, app_version + 1):
-        for module in registry.modules:
-            if version in module.migrations:
-                module.migrations[version](ctx)
-    set_parameters(ctx, msgspec.structs.replace(get_parameters(overlay), app_version=app_version))
-    UPGRADES.delete(overlay, UPGRADE_KEY)
-    overlay.keep()
     return True

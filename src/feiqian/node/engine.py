@@ -131,6 +131,11 @@ class SoloEngine:
         return max(MIN_RETRY_MS, min(MAX_RETRY_MS, wait_ms))
 
     @property
+    def stored_height(self) -> int:
+        """The last height that the store has; `next_block` may be some heights further."""
+        return self._store.height
+
+    @property
     def has_started(self) -> bool:
         """Whether the store has the ledger's first block."""
         return self._store.height >= self._genesis.initial_height
@@ -176,7 +181,7 @@ class SoloEngine:
         return max(self._clock_ms(), self._time_ms + 1)
 
     def _make_block(self) -> None:
-        # Taken before the view: what the commit thread takes off meanwhile is in the view then.
+        # Taken before the view: what the other thread takes off meanwhile is in the view then.
         ahead = tuple(self._ahead)
         # One read transaction for the whole block, since opening one costs more than a read; not while handing over.
         with self._store.view() as view:
@@ -189,7 +194,7 @@ class SoloEngine:
         """Put a block into the log, tell of it, and hand it on."""
         executed = made.executed
         with self._metrics.stage("log"):
-            self._log.put(executed.height, executed.block, executed.bundle_results)
+            self._log.put(executed.height, executed.block, made.results)
         with self._metrics.stage("publish"):
             self._committed(Committed(executed.height, made.results))
         self._ahead.append(made)

@@ -16,10 +16,12 @@ from feiqian.consensus.headers import ZERO_TIME_NS
 from feiqian.consensus.solo import SoloSigner
 from feiqian.execution.genesis import KeyResolver, compile_consortium, genesis_changes
 from feiqian.execution.registry import Registry
+from feiqian.execution.upgrades import check_release
 from feiqian.ledger.records import Parameters
 from feiqian.node.configuration import Layout
 from feiqian.state.files import sync_directory
 from feiqian.state.store import Store
+from feiqian.state.tables import BlockState
 
 SOLO_POWER = 1
 
@@ -94,6 +96,7 @@ def prepare_ledger(layout: Layout, registry: Registry, clock_ms: Callable[[], in
 
     Raises:
         InvalidGenesis: the genesis file is missing a field or malformed.
+        WrongRelease: this is not the one that runs the next height; the store was not touched.
         Fault: the store cannot be made.
     """
     genesis = load_genesis(layout.genesis)
@@ -103,6 +106,11 @@ def prepare_ledger(layout: Layout, registry: Registry, clock_ms: Callable[[], in
         sync_directory(layout.directory)
     if not layout.ledger.exists():
         _make_store(layout, registry, genesis)
+    store = Store.open(layout.ledger, read_only=True)
+    try:
+        check_release(BlockState(store), store.height + 1)
+    finally:
+        store.close()
     return genesis
 
 

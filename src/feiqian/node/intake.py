@@ -1,27 +1,44 @@
 """The way into the pool: form here; signatures, authority and replay by committed state in the workers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from feiqian.core.errors import InvalidTransaction
 from feiqian.core.wire import Verdict
 from feiqian.execution.admission import Prepared, check_form
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
+from feiqian.ledger.errors import LedgerError
 from feiqian.node.errors import NodeError
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
 from feiqian.node.verifier import CHUNK, Answer, Verifiers
 
-NextBlock = Callable[[], BlockInfo]
-"""Gives height and time of the block that would be made now."""
 
-RetryAfter = Callable[[], int]
-"""Gives the milliseconds after which there may be room again."""
+class Engine(Protocol):
+    """What makes blocks of the pool."""
+
+    @property
+    def stored_height(self) -> int:
+        """The last height that the store has."""
+        ...
+
+    def next_block(self) -> BlockInfo:
+        """Return height and time of the block that would be made now."""
+        ...
+
+    def retry_after_ms(self) -> int:
+        """Return the milliseconds after which there may be room again."""
+        ...
+
+    def wake(self) -> None:
+        """Look at the pool: something was added."""
+        ...
 
 
 class Intake:
-    """Takes batches in; belongs to one event loop. `added` is called when something was put in the pool."""
+    """Takes batches in; belongs to one event loop. `reach_stored` returns when the store has a height."""
 
     def __init__(
         self,
@@ -30,19 +47,16 @@ class Intake:
         pool: Mempool,
         verifiers: Verifiers,
         metrics: Metrics,
-        *,
-        next_block: NextBlock,
-        retry_after_ms: RetryAfter,
-        added: Callable[[], None],
+        engine: Engine,
+        reach_stored: Callable[[int], Awaitable[None]],
     ) -> None:
         self._registry = registry
         self._chain_id = chain_id
         self._pool = pool
         self._verifiers = verifiers
         self._metrics = metrics
-        self._next_block = next_block
-        self._retry_after_ms = retry_after_ms
-        self._added = added
+        self._engine = engine
+        self._reach_stored = reach_stored
 
     async def submit(self, batch: Sequence[bytes]) -> tuple[Verdict, ...]:
         """Return one verdict for each transaction, in order. What is already pooled is accepted again."""
@@ -54,17 +68,33 @@ class Intake:
         with self._metrics.stage("decode"):
             formed = [self._form(signed) for signed in chunk]
         waiting = {entry.signed: entry for entry in formed if isinstance(entry, Prepared)}
-        block = self._next_block()
-        answers = await self._verifiers.check(list(waiting), block) if waiting else ()
+        answers = await self._check(list(waiting)) if waiting else ()
+        now_ms = self._engine.next_block().time_ms
         with self._metrics.stage("pool"):
             pooled = {
-                prepared.signed: self._pool_or_refuse(prepared, answer, block.time_ms)
+                prepared.signed: self._pool_or_refuse(prepared, answer, now_ms)
                 for prepared, answer in zip(waiting.values(), answers, strict=True)
             }
-        self._added()
+        self._engine.wake()
         verdicts = [pooled[entry.signed] if isinstance(entry, Prepared) else entry for entry in formed]
         self._count(verdicts)
         return verdicts
+
+    async def _check(self, signed: Sequence[bytes]) -> Sequence[Answer]:
+        """Return the workers' answers; what the ledger's rules refuse, they refuse by all that is committed now.
+
+        The store may lack what a sender was told: an account that was opened, a key that was changed.
+        """
+        block = self._engine.next_block()
+        is_behind = self._engine.stored_height < block.height - 1
+        answers = list(await self._verifiers.check(signed, block))
+        doubtful = [place for place, answer in enumerate(answers) if answer.codespace == LedgerError.codespace]
+        if is_behind and doubtful:
+            await self._reach_stored(block.height - 1)
+            again = await self._verifiers.check([signed[place] for place in doubtful], self._engine.next_block())
+            for place, answer in zip(doubtful, again, strict=True):
+                answers[place] = answer
+        return answers
 
     def _form(self, signed: bytes) -> Prepared | Verdict:
         """Return what is to be checked further, or the verdict where none is needed any more."""
@@ -86,7 +116,7 @@ class Intake:
         return _accepted(prepared) if no_room is None else self._later(prepared, no_room)
 
     def _later(self, prepared: Prepared, refusal: NodeError) -> Verdict:
-        return _refused(prepared.tx_id, refusal, self._retry_after_ms())
+        return _refused(prepared.tx_id, refusal, self._engine.retry_after_ms())
 
     def _count(self, verdicts: Sequence[Verdict]) -> None:
         accepted = sum(1 for verdict in verdicts if not verdict.number)

@@ -99,9 +99,8 @@ async def run(layout: Layout, settings: NodeSettings) -> None:
         pool,
         verifiers,
         metrics,
-        next_block=engine.next_block,
-        retry_after_ms=engine.retry_after_ms,
-        added=engine.wake,
+        engine,
+        lambda height: server.reach_stored(height),
     )
     server = Server(
         store,

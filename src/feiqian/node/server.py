@@ -174,6 +174,10 @@ class Server:
         with contextlib.suppress(RuntimeError):  # The loop is closed: the node is stopping and nobody listens.
             self._loop.call_soon_threadsafe(recent.add, height, frame)
 
+    async def reach_stored(self, height: int) -> None:
+        """Return when the store has this height."""
+        await self._stored.reach(height)
+
     def publish_dropped(self, drops: Sequence[Drop]) -> None:
         """Tell who asked of transactions that were dropped. May be called from any thread."""
         parts = [tuple(drops[start : start + MAX_DROPS]) for start in range(0, len(drops), MAX_DROPS)]

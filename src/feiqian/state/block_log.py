@@ -17,19 +17,24 @@ MAX_BEYOND = 3
 """How many blocks may be in the log and not in the store yet."""
 
 _BLOCK = Domain("feiqian/block-log/block/v1")
+_RESULTS = Domain("feiqian/block-log/results/v1")
 _ENTRY = Domain("feiqian/block-log/entry/v1")
 _DIGEST_BYTES = 32
 _LENGTH_BYTES = 8
 
 
 class LoggedBlock(Record):
-    """A decided block. `parent` is the digest of the block before it; `bundle_results` is what running it gave."""
+    """A decided block. `parent` is the digest of the block before it, `results` that of what it gave, encoded."""
 
     chain_id: str
     height: Height
     parent: Hash32
     block: bytes
-    bundle_results: tuple[Hash32, ...]
+    results: Hash32
+
+    def gave(self, results: bytes) -> bool:
+        """Say whether these encoded results are those that the block gave when it was decided."""
+        return _RESULTS.hash(results) == self.results
 
 
 _CODEC: Codec[LoggedBlock] = Codec(LoggedBlock, "logged block")
@@ -48,21 +53,24 @@ class BlockLog:
             directory.mkdir(exist_ok=True, mode=0o750)
             self._files = [open_private(directory / str(number)) for number in range(MAX_BEYOND)]
             sync_directory(directory)
+            sync_directory(directory.parent)
             entries = [file.read() for file in self._files]
         except OSError as error:
             raise Fault(f"block log: it cannot be opened: {_reason(error)}") from error
         self._chain_id = store.chain_id
         last = store.block(store.height)
-        self._parent = _BLOCK.hash(b"" if last is None else last.block)
+        self._parent = _BLOCK.hash(store.app_hash if last is None else last.block)
         self.beyond = self._find_beyond(store.height, entries)
 
-    def put(self, height: int, block: bytes, bundle_results: tuple[bytes, ...]) -> None:
+    def put(self, height: int, block: bytes, results: bytes) -> None:
         """Write the next block; returns when it is on disk. That `MAX_BEYOND` heights before it is in the store by now.
+
+        `results` are those of all that ran in it, triggers too, encoded; only their digest is kept.
 
         Raises:
             Fault: the disk refuses.
         """
-        data = encode(LoggedBlock(self._chain_id, height, self._parent, block, bundle_results))
+        data = encode(LoggedBlock(self._chain_id, height, self._parent, block, _RESULTS.hash(results)))
         descriptor = self._files[height % MAX_BEYOND].fileno()
         try:
             _write_whole(descriptor, _ENTRY.hash(data) + len(data).to_bytes(_LENGTH_BYTES) + data)
@@ -85,7 +93,7 @@ class BlockLog:
                 raise Fault(
                     f"block log: it holds block {entry.height} of {entry.chain_id!r}, which does not follow block "
                     f"{place - 1} of {self._chain_id!r}: restore store and log from the same moment, or move the "
-                    "log away to go on without what it holds"
+                    "log away and restart every gateway to go on without what it holds"
                 )
             self._parent = _BLOCK.hash(entry.block)
         return tuple(whole)

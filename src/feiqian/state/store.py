@@ -479,7 +479,7 @@ class Store:
 
     def _fail(self, error: lmdb.Error | OSError) -> NoReturn:
         self._is_broken = True
-        raise Fault(f"store: writing failed, so the height is not acknowledged: {_reason(error)}") from error
+        raise Fault(f"store: writing failed, so the store did not take the height: {_reason(error)}") from error
 
     def _load(self) -> None:
         try:

@@ -26,7 +26,7 @@ from feiqian.node.initialise import plain_tables, prepare_ledger
 from feiqian.node.main import clock_ms
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
-from feiqian.state.block_log import BlockLog
+from feiqian.node.recovery import recover
 from feiqian.state.store import Store
 from feiqian.testing.ledgers import ASSET, CHAIN_ID, SampleLedger
 from feiqian.wallet.keys import Ed25519Key
@@ -91,7 +91,7 @@ def populate(ledger: SampleLedger, population: Population, told: Progress) -> No
         ledger.registry,
         store,
         genesis,
-        BlockLog(layout.block_log, store),
+        recover(layout.block_log, ledger.registry, genesis, store, committer),
         committer,
         pool,
         Metrics(),

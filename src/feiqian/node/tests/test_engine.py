@@ -41,7 +41,7 @@ ANSWER_S = 60
 
 
 class Solo:
-    """An engine on a ledger; blocks that are on disk come out of `next`."""
+    """An engine on a ledger; blocks that the store has come out of `next`."""
 
     def __init__(self, ledger: SampleLedger, registry: Registry, now_ms: int, past_heights: int) -> None:
         self.now_ms = now_ms
@@ -338,7 +338,7 @@ def test_the_next_blocks_execute_while_one_goes_to_disk(solo: Solo) -> None:
     solo.hold_back.clear()
     solo.add(solo.ledger.transfer("treasury", "lantern", 60))
     height = solo.next().height
-    # This one is on disk, and whoever is told of it holds up the commit thread.
+    # The store has this one, and whoever is told of it holds up the thread.
     solo.add(solo.ledger.transfer("treasury", "south", 30))
     deadline = time.monotonic() + ANSWER_S
     while solo.engine.next_block().height < height + 3:
@@ -385,6 +385,7 @@ def test_no_more_blocks_are_made_than_the_log_has_room_for(solo: Solo) -> None:
     deadline = time.monotonic() + ANSWER_S
     while max(solo.committed) < held + MAX_BEYOND:
         assert time.monotonic() < deadline, "the log has room left"
+    time.sleep(0.2)
     assert solo.engine.next_block().height == held + MAX_BEYOND + 1
     solo.hold_back.set()
     solo.await_committed(last)
@@ -430,7 +431,7 @@ def test_a_log_whose_blocks_run_otherwise_than_they_did_is_a_fault(
     log = BlockLog(layout.block_log, store)
     signed = ledger.issue("treasury", 1) if wrong == "results" else b"no transaction"
     bundle = encode_bundle((signed,))
-    log.put(store.height + 1, encode(Block(store.height + 1, solo.now_ms + 5, (bundle,))), (bytes(32),))
+    log.put(store.height + 1, encode(Block(store.height + 1, solo.now_ms + 5, (bundle,))), b"other results")
     log.close()
     store.close()
     said = {"results": "gives other results than it gave at first", "transaction": "holds what no block may"}[wrong]
@@ -449,7 +450,9 @@ def test_the_store_is_brought_up_before_a_release_ends_whose_time_is_over(
     issue = solo.ledger.issue("treasury", 1)
     solo.add(issue)
     solo.await_committed(issue)
-    committed = max(solo.committed)
+    deadline = time.monotonic() + ANSWER_S
+    while solo.committed[committed := max(solo.committed)]:
+        assert time.monotonic() < deadline, "no block comes to prove it"
 
     def refuse(*_: object, **__: object) -> None:
         raise WrongRelease("another release's rules hold from here")

@@ -216,12 +216,12 @@ def test_a_clean_stop_keeps_every_acknowledged_block_and_starts_where_it_ended(
 ) -> None:
     node = start(ledger, block_interval_ms=1)
     with node.connect() as channel, node.connect() as follower:
-        follower.subscribe()
+        follower.follow_committed()
         channel.submit([ledger.issue("treasury", 10_000)])
         channel.submit([ledger.transfer("treasury", "lantern", 1) for _ in range(300)])
         assert node.terminate() == 0
         last = None
-        while isinstance(frame := follower.read(), Stored):
+        while isinstance(frame := follower.read(), Committed):
             last = frame
     assert last is not None
     store = Store.open(Layout(ledger.directory).ledger, read_only=True)
@@ -239,13 +239,14 @@ def test_after_a_kill_everything_acknowledged_is_there_once(ledger: SampleLedger
     node = start(ledger, block_interval_ms=1)
     orders = [ledger.issue("treasury", 10) for _ in range(200)]
     with node.connect() as channel, node.connect() as follower:
-        follower.subscribe()
+        follower.follow_committed()
         channel.send(Submit(1, tuple(orders)))
         acknowledged: dict[bytes, int] = {}
         while len(acknowledged) < 100:
-            block = follower.next_stored()
+            block = follower.next_committed()
             acknowledged |= dict.fromkeys(ids_in(block), block.height)
         node.kill()
+    start(ledger).terminate()
     store = Store.open(Layout(ledger.directory).ledger, read_only=True)
     for tx_id, height in acknowledged.items():
         found = store.result(tx_id)

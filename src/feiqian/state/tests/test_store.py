@@ -806,7 +806,7 @@ def test_a_full_disk_stops_the_store_at_a_whole_height_and_room_lets_it_go_on(
     if small_disk and budget == "checked":
         assert "must stay free" in reason
     else:
-        assert reason.startswith("store: writing failed, so the height is not acknowledged")
+        assert reason.startswith("store: writing failed, so the store did not take the height")
     assert "an earlier write failed" in second[0]
     if small_disk and budget == "blind":
         subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
@@ -886,7 +886,7 @@ def test_a_failing_sync_is_a_fault_and_the_height_is_not_acknowledged(tmp_path: 
     """
     child = run_python(code, str(path), str(switch), env={**os.environ, "LD_PRELOAD": str(library)})
     output, errors = child.communicate(timeout=60)
-    reason = "store: writing failed, so the height is not acknowledged: " + os.strerror(errno.EIO)
+    reason = "store: writing failed, so the store did not take the height: " + os.strerror(errno.EIO)
     assert (output, errors) == (reason + " 1 True\n", "")
     store = Store.open(path, reserve_bytes=0)
     assert (store.height, store.get(b"t/a")) == (1, b"2")

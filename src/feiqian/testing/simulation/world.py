@@ -22,6 +22,7 @@ from feiqian.execution.registry import Registry, discover
 from feiqian.ledger.context import BlockInfo, Message
 from feiqian.ledger.events import Posted
 from feiqian.ledger.invariants import Scope
+from feiqian.state.block_log import MAX_BEYOND
 from feiqian.state.layered import Layered, ReplayingReader
 from feiqian.state.store import HeightWrites, Store
 from feiqian.state.tables import BlockState, Changes
@@ -42,7 +43,6 @@ from feiqian.testing.simulation.records import LEDGER_RECORDS
 from feiqian.wallet.signing import build_transaction, sign_transaction
 
 MEMORY, STORE, LAYERED = "memory", "store", "layered"
-MAX_AHEAD = 3
 WORK_PER_SIGNATURE = 1_000
 RESULTS_KEPT = 600
 """Heights after which the digests of a block leave state: `proof_window` at its least, of which no run makes more."""
@@ -393,7 +393,7 @@ class World:
             self.height, self.time_ms, block, outcome.results, outcome.changes, outcome.replay_ids, None
         )
         self._ahead.append((writes, outcome))
-        self._commit_down_to(MAX_AHEAD if self.mode == LAYERED else 0)
+        self._commit_down_to(MAX_BEYOND if self.mode == LAYERED else 0)
 
     def _commit_down_to(self, ahead: int) -> None:
         assert self.store is not None
