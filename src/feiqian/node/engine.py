@@ -196,6 +196,8 @@ class SoloEngine:
         with self._metrics.stage("log"):
             self._log.put(executed.height, executed.block, made.results)
         with self._metrics.stage("publish"):
+            # Before anyone is told, who may then send more: what is committed takes no room in the pool.
+            self._pool.settle(made.transactions)
             self._committed(Committed(executed.height, made.results))
         self._ahead.append(made)
         with self._metrics.stage("hand over"):
@@ -287,7 +289,6 @@ class SoloEngine:
             if kept.height != executed.height:
                 raise Fault(f"the committer speaks of height {kept.height}; {executed.height} was next")
             with self._metrics.stage("publish"):
-                self._pool.settle(made.transactions)
                 self._stored(Stored(executed.height, executed.time_ms, kept.app_hash, executed.block, made.results))
             self._count(made, kept)
 

@@ -364,6 +364,9 @@ def test_a_block_is_told_of_while_the_store_has_others_before_it_to_take(solo: S
         # Whoever is told of what the store has holds up the thread; this comes all the same.
         solo.await_committed(order)
     assert solo.engine.next_block().height > first.height + 2
+    # What is committed takes no room in the pool, and is not done again for being sent again.
+    assert solo.pool.size == (0, 0)
+    solo.add(*orders)
     solo.hold_back.set()
     blocks = solo.until(2)
     assert all_transactions(blocks) == orders
