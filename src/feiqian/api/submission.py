@@ -5,7 +5,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import NamedTuple
 
 import msgspec
 
@@ -59,7 +58,7 @@ class Outcome(msgspec.Struct, omit_defaults=True):
     retry_after_ms: int = 0
 
 
-class _Found(NamedTuple):
+class _Found(msgspec.Struct, frozen=True, gc=False):
     height: int
     result: bytes
 

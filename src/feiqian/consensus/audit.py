@@ -285,7 +285,8 @@ class _Audit:
             self._say(height, f"block time {block.time_ms} ms is not after {self.time_ms} ms")
         info = BlockInfo(self.genesis.chain_id, height, block.time_ms)
         app_version = get_parameters(BlockState(self.state)).app_version
-        outcome = execute_block(self.registry, self.state, self.state, info, self._prepared(given))
+        prepared = self._prepared(given)
+        outcome = execute_block(self.registry, self.state, self.state, info, prepared, is_in_memory=True)
         self._check_outcome(given, outcome)
         self._check_archive(given, app_version)
         self._move_on(given, outcome)

@@ -116,11 +116,13 @@ def execute_block(
     transactions: Sequence[Prepared | Unprepared],
     *,
     is_proposal: bool = False,
+    is_in_memory: bool = False,
 ) -> Outcome:
     """Run a block on committed state.
 
     `is_proposal`: the caller is choosing what goes in, so what may not stand in the block is left out, and running
-    stops at the work limit; otherwise each such transaction is recorded as refused.
+    stops at the work limit; otherwise each such transaction is recorded as refused. `is_in_memory`: `reader` finds any
+    record as fast as the next one, so nothing is read ahead.
 
     Raises:
         Fault: this binary is not the one that may run this height, or state is broken.
@@ -133,7 +135,7 @@ def execute_block(
     )
     results: list[tuple[bytes, bytes]] = []
     has_upgraded = run_upgrade(registry, state, block, dispatcher)
-    if not has_upgraded:
+    if not (has_upgraded or is_in_memory):
         # What lies in the store may be of the shape before an upgrade, which only its migrations read.
         _read_ahead(state, transactions)
     triggers_work = _run_triggers(run, results)

@@ -38,6 +38,9 @@ from feiqian.state.tables import BlockState
 BLOCK_HEAD_BYTES = 1024
 """What a block needs beside its bundles' transactions: bundle heads, height, time."""
 
+BEHIND_INTERVAL_MS = 200
+"""While the store lacks a block, the next starts so long after the one before: a larger one costs it less."""
+
 EVICT_EVERY_MS = 5_000
 MIN_RETRY_MS, MAX_RETRY_MS = 50, 5_000
 
@@ -93,10 +96,10 @@ class SoloEngine:
         self._is_stopping = False
         self._ahead: deque[Made] = deque()
         self._threads: list[threading.Thread] = []
-        self._height = store.height
+        self._height = self._stored_height = store.height
         self._time_ms = store.time_ms
         self._owes_proof = _owes_proof(store)
-        self._made_at_ms = 0
+        self._begun_s = 0.0
         self._evicted_at_ms = 0
         self._next_trigger_ms = next_due_ms(BlockState(store))
         self._full_count = 2**31
@@ -132,13 +135,13 @@ class SoloEngine:
 
     @property
     def stored_height(self) -> int:
-        """The last height that the store has; `next_block` may be some heights further."""
-        return self._store.height
+        """The last height that the store is known to have; `next_block` may be some heights further."""
+        return self._stored_height
 
     @property
     def has_started(self) -> bool:
         """Whether the store has the ledger's first block."""
-        return self._store.height >= self._genesis.initial_height
+        return self._stored_height >= self._genesis.initial_height
 
     def _make_blocks(self) -> None:
         while self._wait_for_work():
@@ -168,12 +171,12 @@ class SoloEngine:
         """Return how long the next block may wait; None: until something happens."""
         if self._height < self._genesis.initial_height or (self._owes_proof and not self._pool.waiting):
             return 0
-        now_ms = self._next_time_ms()
-        rest_ms = max(0, min(self._interval_ms, self._made_at_ms + self._interval_ms - now_ms))
+        interval_ms = max(self._interval_ms, BEHIND_INTERVAL_MS) if self._ahead else self._interval_ms
+        rest_ms = max(0, interval_ms - int((time.monotonic() - self._begun_s) * 1000))
         if self._pool.waiting:
             return 0 if self._pool.waiting >= self._full_count else rest_ms
         moments = [moment for moment in (self._next_trigger_ms, self._pool.next_early_ms) if moment is not None]
-        return max(rest_ms, min(moments) - now_ms) if moments else None
+        return max(rest_ms, min(moments) - self._next_time_ms()) if moments else None
 
     def _next_time_ms(self) -> int:
         if self._height < self._genesis.initial_height:
@@ -205,7 +208,7 @@ class SoloEngine:
 
     def _execute(self, reader: ReplayingReader) -> Made | None:
         """Return the next block, executed; None where there is no need for one after all."""
-        block = self.next_block()
+        block, begun_s = self.next_block(), time.monotonic()
         parameters = get_parameters(BlockState(reader))
         with self._metrics.stage("cut"):
             candidates = self._cut(block, parameters)
@@ -223,7 +226,7 @@ class SoloEngine:
             executed = assemble(block, bundles, outcome, parameters.app_version)
             layer = Layered(self._store, outcome.changes, outcome.replay_ids)
             made = Made(executed, encode(outcome.results), layer, chosen)
-        self._height, self._time_ms, self._made_at_ms = block.height, block.time_ms, block.time_ms
+        self._height, self._time_ms, self._begun_s = block.height, block.time_ms, begun_s
         self._owes_proof = not outcome.is_empty
         self._next_trigger_ms = next_due_ms(BlockState(_on_top(reader, [made])))
         return made
@@ -284,6 +287,7 @@ class SoloEngine:
         while (kept := self._committer.receive()) is not None:
             with self._changed:
                 made = self._ahead.popleft()
+                self._stored_height = kept.height
                 self._changed.notify_all()
             executed = made.executed
             if kept.height != executed.height:

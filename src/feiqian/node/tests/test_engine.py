@@ -394,6 +394,26 @@ def test_no_more_blocks_are_made_than_the_log_has_room_for(solo: Solo) -> None:
     solo.await_committed(last)
 
 
+def test_while_the_store_lacks_a_block_the_next_waits_to_grow(solo: Solo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BEHIND_INTERVAL_MS", 3_600_000)
+    solo.engine.start()
+    solo.next()
+    solo.hold_back.clear()
+    solo.add(solo.ledger.issue("treasury", 1))
+    height = solo.next().height  # whoever hears of it holds up the thread, which hears of no later one then
+    deadline = time.monotonic() + ANSWER_S
+    while solo.engine.next_block().height < height + 2:
+        assert time.monotonic() < deadline, "no block proves the first"
+    orders = [solo.ledger.issue("treasury", amount) for amount in (2, 3)]
+    for order in orders:
+        solo.add(order)
+        time.sleep(0.2)
+    assert solo.pool.size.transactions == 2
+    solo.hold_back.set()
+    assert transactions_in(solo.next()) == []
+    assert transactions_in(solo.next()) == orders
+
+
 def test_what_the_log_holds_beyond_the_store_is_run_again(
     run_solo: Callable[..., Solo], ledger: SampleLedger, tmp_path: Path
 ) -> None:
