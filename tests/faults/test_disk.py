@@ -64,6 +64,17 @@ def told_ids(channel: Channel) -> list[bytes]:
     return ids
 
 
+def assert_taken_anew(ledger: SampleLedger, order: bytes) -> None:
+    """Start the node at height 1, which knows nothing of the order: it takes it and commits it."""
+    with NodeProcess(ledger.directory) as node:
+        node.await_ready()
+        with node.connect() as channel:
+            channel.subscribe(2)
+            assert channel.status().height == 1
+            assert channel.submit([order])[0].number == 0
+            assert ids_in(channel.next_stored()) == [id_of(order)]
+
+
 def test_no_acknowledgement_precedes_the_sync(start_held: StartHeld, ledger: SampleLedger, gate: Any) -> None:
     with start_held(LOG) as node:
         node.await_ready()
@@ -140,13 +151,7 @@ def test_a_kill_while_the_sync_is_held_loses_only_what_was_not_acknowledged(
             assert told_ids(channel) == []
     # A process's death loses nothing that it wrote: what a power cut might have taken with it, is taken away here.
     (Layout(ledger.directory).block_log / "2").write_bytes(b"")
-    with NodeProcess(ledger.directory) as node:
-        node.await_ready()
-        with node.connect() as channel:
-            channel.subscribe(2)
-            assert channel.status().height == 1
-            assert channel.submit([issue])[0].number == 0
-            assert ids_in(channel.next_stored()) == [id_of(issue)]
+    assert_taken_anew(ledger, issue)
 
 
 def test_a_restart_makes_the_proof_block_that_a_crash_prevented(
@@ -215,13 +220,7 @@ def test_a_log_that_fails_is_a_fault_before_any_acknowledgement(
     assert run_on_failing_disk(LOG, call, number, issue) == []
     # A sync that failed may have left the block in the file all the same, or not: here it did not.
     (Layout(ledger.directory).block_log / "2").write_bytes(b"")
-    with NodeProcess(ledger.directory) as node:
-        node.await_ready()
-        with node.connect() as channel:
-            channel.subscribe(2)
-            assert channel.status().height == 1
-            assert channel.submit([issue])[0].number == 0
-            assert ids_in(channel.next_stored()) == [id_of(issue)]
+    assert_taken_anew(ledger, issue)
 
 
 @FAILURES

@@ -186,15 +186,18 @@ class CommitterProcess:
         """Hand a height over; may wait until the one before is on disk. For one thread."""
         write_message(self._stream, encode(executed))
 
-    def receive(self) -> Kept | None:
-        """Return word of the next height that is on disk, or None after `close` when all are. For one thread.
+    def receive(self, height: int) -> Kept | None:
+        """Return word that `height`, the next one, is on disk, or None after `close` when all are. For one thread.
 
         Raises:
-            Fault: the process has died.
+            Fault: the process has died, or speaks of another height.
         """
         data = read_message(self._stream)
         if data is not None:
-            return _KEPT.decode(data)
+            kept = _KEPT.decode(data)
+            if kept.height != height:
+                raise Fault(f"the committer speaks of height {kept.height}; {height} was next")
+            return kept
         if self._worker.process.wait() != 0:
             raise Fault("the process that commits blocks has died")
         return None

@@ -68,7 +68,8 @@ class Intake:
         with self._metrics.stage("decode"):
             formed = [self._form(signed) for signed in chunk]
         waiting = {entry.signed: entry for entry in formed if isinstance(entry, Prepared)}
-        answers = await self._check(list(waiting)) if waiting else ()
+        with self._pool.expect(len(waiting)):
+            answers = await self._check(list(waiting)) if waiting else ()
         now_ms = self._engine.next_block().time_ms
         with self._metrics.stage("pool"):
             pooled = {

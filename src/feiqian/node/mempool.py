@@ -6,7 +6,8 @@ entry, so that it cannot stand in the true one's way.
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from heapq import heappop, heappush
 from typing import NamedTuple
 
@@ -69,6 +70,7 @@ class Mempool:
         self._left: list[Left] = []
         self._bytes = 0
         self._waiting = 0
+        self._checking = 0
 
     @property
     def size(self) -> PoolSize:
@@ -79,6 +81,22 @@ class Mempool:
     def waiting(self) -> int:
         """How many transactions a block could be cut from."""
         return self._waiting
+
+    @property
+    def checking(self) -> int:
+        """How many transactions are being checked, to wait here if nothing is wrong with them."""
+        return self._checking
+
+    @contextmanager
+    def expect(self, count: int) -> Iterator[None]:
+        """Let so many count as being checked meanwhile."""
+        with self._lock:
+            self._checking += count
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._checking -= count
 
     @property
     def next_early_ms(self) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from feiqian.core.encoding import Codec, Hash32, Height, Record, encode
 from feiqian.core.errors import Fault
 from feiqian.core.hashing import Domain
-from feiqian.state.files import open_private, sync_directory
+from feiqian.state.files import open_private, reason_of, sync_directory
 from feiqian.state.store import Store
 
 MAX_BEYOND = 3
@@ -56,7 +56,7 @@ class BlockLog:
             sync_directory(directory.parent)
             entries = [file.read() for file in self._files]
         except OSError as error:
-            raise Fault(f"block log: it cannot be opened: {_reason(error)}") from error
+            raise Fault(f"block log: it cannot be opened: {reason_of(error)}") from error
         self._chain_id = store.chain_id
         last = store.block(store.height)
         self._parent = _BLOCK.hash(store.app_hash if last is None else last.block)
@@ -76,7 +76,7 @@ class BlockLog:
             _write_whole(descriptor, _ENTRY.hash(data) + len(data).to_bytes(_LENGTH_BYTES) + data)
             os.fdatasync(descriptor)
         except OSError as error:
-            raise Fault(f"block log: writing failed, so the block is not acknowledged: {_reason(error)}") from error
+            raise Fault(f"block log: writing failed, so the block is not acknowledged: {reason_of(error)}") from error
         self._parent = _BLOCK.hash(block)
 
     def close(self) -> None:
@@ -113,7 +113,3 @@ def _write_whole(descriptor: int, data: bytes) -> None:
     offset = 0
     while offset < len(data):
         offset += os.pwrite(descriptor, data[offset:] if offset else data, offset)
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno or 0)

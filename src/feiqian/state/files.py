@@ -17,6 +17,11 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def reason_of(error: OSError) -> str:
+    """Say what the system said, without the path that it may say it of."""
+    return os.strerror(error.errno or 0)
+
+
 def open_private(path: Path) -> IO[bytes]:
     """Open a file to read and write, at its start; one that is not there is made, for its owner and group only."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_AND_GROUP)

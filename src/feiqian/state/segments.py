@@ -18,7 +18,7 @@ from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.core.hashing import Domain
 from feiqian.state.archive import ArchiveRow
 from feiqian.state.errors import SegmentRefused
-from feiqian.state.files import open_private, sync_directory
+from feiqian.state.files import open_private, reason_of, sync_directory
 from feiqian.state.store import StoredBlock
 
 MAGIC = b"feiqian segment 1\n"
@@ -99,7 +99,7 @@ class SegmentWriter:
         try:
             self._file: IO[bytes] = open_private(self.path)
         except OSError as error:
-            raise Fault(f"segment: {os.strerror(error.errno or 0)}") from error
+            raise Fault(f"segment: {reason_of(error)}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.cut_bytes = self._resume(header)
@@ -108,7 +108,7 @@ class SegmentWriter:
             raise Fault("segment: another process writes this file; the node itself does where it prunes") from error
         except OSError as error:
             self._file.close()
-            raise Fault(f"segment: {os.strerror(error.errno or 0)}") from error
+            raise Fault(f"segment: {reason_of(error)}") from error
         except SegmentRefused:
             self._file.close()
             raise
@@ -156,7 +156,7 @@ class SegmentWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise Fault(f"segment: {os.strerror(error.errno or 0)}") from error
+            raise Fault(f"segment: {reason_of(error)}") from error
 
     def close(self) -> None:
         """Flush and let go of the file."""
@@ -170,7 +170,7 @@ class SegmentWriter:
         try:
             self._file.write(_frame(len(payload), self._end) + payload + chain_hash)
         except OSError as error:
-            raise Fault(f"segment: {os.strerror(error.errno or 0)}") from error
+            raise Fault(f"segment: {reason_of(error)}") from error
         self._chain_hash = chain_hash
         self._end += _FRAME_BYTES + len(payload) + _HASH_BYTES
 
@@ -404,4 +404,4 @@ def _open(path: str | Path) -> IO[bytes]:
     try:
         return Path(path).open("rb")
     except OSError as error:
-        raise SegmentRefused(f"segment: cannot be read: {os.strerror(error.errno or 0)}") from error
+        raise SegmentRefused(f"segment: cannot be read: {reason_of(error)}") from error

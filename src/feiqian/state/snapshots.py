@@ -20,7 +20,7 @@ from feiqian.core.hashing import Domain
 from feiqian.state import rows
 from feiqian.state.archive import ArchiveRow
 from feiqian.state.errors import OutsideWindow, SnapshotRefused
-from feiqian.state.files import open_private, sync_directory
+from feiqian.state.files import open_private, reason_of, sync_directory
 from feiqian.state.layered import Layered
 from feiqian.state.replay import MAX_REPLAY_WINDOW_MS, REPLAY_DIGESTS, replay_digest
 from feiqian.state.rows import Chain, UsedIds
@@ -149,7 +149,7 @@ def export(store: Store, height: int, path: str | Path, evidence: Evidence | Non
         part.replace(path)
         sync_directory(path.parent)
     except OSError as error:
-        raise Fault(f"snapshot: {os.strerror(error.errno or 0)}") from error
+        raise Fault(f"snapshot: {reason_of(error)}") from error
     finally:
         part.unlink(missing_ok=True)
     return manifest
@@ -399,7 +399,7 @@ def _check_ids(records: Changes, used_ids: UsedIds, height: int, replay_from: in
 
 
 def _unreadable(error: OSError) -> SnapshotRefused:
-    return SnapshotRefused(f"snapshot: cannot be read: {os.strerror(error.errno or 0)}")
+    return SnapshotRefused(f"snapshot: cannot be read: {reason_of(error)}")
 
 
 def _decode(codec: Codec[T], data: bytes) -> T:

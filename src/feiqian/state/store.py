@@ -17,6 +17,7 @@ from feiqian.core.errors import Fault
 from feiqian.state import rows, writing
 from feiqian.state.archive import ArchiveRow
 from feiqian.state.errors import OutsideWindow
+from feiqian.state.files import reason_of
 from feiqian.state.replay import MAX_REPLAY_WINDOW_MS
 from feiqian.state.rows import Chain, Head, UsedIds
 from feiqian.state.staging import HeightWrites, Staged, layers_above, stage_first, stage_height
@@ -554,5 +555,5 @@ def _open_databases(environment: Any, *, read_only: bool) -> Databases:
 def _reason(error: lmdb.Error | OSError) -> str:
     """Say what the system said, without the path that may stand before it."""
     if isinstance(error, OSError):
-        return os.strerror(error.errno or 0)
+        return reason_of(error)
     return str(error).rpartition(": ")[2]

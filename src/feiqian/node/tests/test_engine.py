@@ -414,6 +414,30 @@ def test_while_the_store_lacks_a_block_the_next_waits_to_grow(solo: Solo, monkey
     assert transactions_in(solo.next()) == orders
 
 
+def test_while_the_store_lacks_a_block_the_next_waits_for_what_is_being_checked(solo: Solo) -> None:
+    solo.engine.start()
+    solo.next()
+    solo.hold_back.clear()
+    solo.add(solo.ledger.issue("treasury", 1))
+    height = solo.next().height  # whoever hears of it holds up the thread, which hears of no later one then
+    deadline = time.monotonic() + ANSWER_S
+    while solo.engine.next_block().height < height + 2:
+        assert time.monotonic() < deadline, "no block proves the first"
+    orders = [solo.ledger.issue("treasury", amount) for amount in (2, 3)]
+    with solo.pool.expect(2):
+        solo.add(orders[0])
+        time.sleep(3 * engine.BEHIND_INTERVAL_MS / 1000)
+        assert solo.pool.size.transactions == 1
+    solo.engine.wake()
+    solo.await_committed(orders[0])
+    with solo.pool.expect(2):
+        solo.add(orders[1])
+        time.sleep(3 * engine.BEHIND_INTERVAL_MS / 1000)
+        assert solo.pool.size.transactions == 1
+        solo.hold_back.set()
+        solo.await_committed(orders[1])
+
+
 def test_what_the_log_holds_beyond_the_store_is_run_again(
     run_solo: Callable[..., Solo], ledger: SampleLedger, tmp_path: Path
 ) -> None:

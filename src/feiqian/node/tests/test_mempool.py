@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -180,6 +181,19 @@ def test_what_comes_too_early_is_kept_apart_until_its_time() -> None:
     assert cut(pool, time_ms=NOW_MS + 99) == [now]
     assert cut(pool, time_ms=NOW_MS + 100) == [early]
     assert pool.next_early_ms is None
+
+
+def test_what_is_being_checked_counts_until_it_is_not_whatever_happens() -> None:
+    pool = Mempool(10, 2**24)
+
+    def fail() -> None:
+        with pool.expect(2):
+            assert pool.checking == 5
+            raise RuntimeError
+
+    with pool.expect(3), pytest.raises(RuntimeError):
+        fail()
+    assert (pool.checking, pool.waiting, pool.size.transactions) == (0, 0, 0)
 
 
 def test_what_had_no_room_comes_first_next_time() -> None:
