@@ -301,7 +301,7 @@ class _Audit:
                 self.signatures += len(accepted.signers) if holds else 0
                 prepared.append(accepted)
             except InvalidTransaction as error:
-                prepared.append(Unprepared(signed, error))
+                prepared.append(Unprepared(signed, error.with_traceback(None)))
         return prepared
 
     def _check_outcome(self, given: _Given, outcome: Outcome) -> None:

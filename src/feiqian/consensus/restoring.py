@@ -159,7 +159,7 @@ def _prepared(registry: Registry, chain_id: str, signed: bytes) -> Prepared | Un
     try:
         return prepare(registry, chain_id, signed)
     except InvalidTransaction as error:
-        return Unprepared(signed, error)
+        return Unprepared(signed, error.with_traceback(None))
 
 
 def _signed_block(row: SegmentRow, height: int) -> LightBlock:

@@ -243,7 +243,8 @@ def _refusal(
         sponsor = transaction.transaction.sponsor
         run.meter.charge(sponsor, len(transaction.signed), transaction.admission_work)
     except InvalidTransaction as refusal:
-        return refusal
+        # Kept by the caller, whose frame its traceback would keep in turn: the whole block, until a rare collection.
+        return refusal.with_traceback(None)
     return None
 
 

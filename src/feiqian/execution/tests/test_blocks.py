@@ -25,6 +25,7 @@ from feiqian.ledger.errors import (
     NotAuthorised,
     SignatureNotNeeded,
     SponsorNotConcerned,
+    SponsorOverLimit,
     TransactionExpired,
     TransactionReplayed,
 )
@@ -252,6 +253,15 @@ def test_a_proposer_stops_at_the_work_limit_and_others_record_what_is_beyond(led
     rest = ledger.block(many[proposal.taken :], is_proposal=False)
     assert set(numbers(ledger, rest)) == {("", 0), refused(BlockLimitReached)} or rest.taken < 700
     assert posted(ledger, "north") == proposal.taken + numbers(ledger, rest).count(("", 0))
+
+
+def test_what_is_left_out_holds_on_to_nothing_of_the_block(ledger) -> None:
+    # A traceback leads to the frames that ran the block, which lead back to it: a cycle of megabytes.
+    set_parameters(ledger, sponsor_block_work=500_000)
+    many = [ledger.prepare(ledger.sign("mint", [issue(ledger, 1)], ["mint"])) for _ in range(400)]
+    left_out = ledger.block(many, is_proposal=True).left_out
+    assert {type(refusal) for _, refusal in left_out} == {SponsorOverLimit}
+    assert all(refusal.__traceback__ is None for _, refusal in left_out)
 
 
 def test_one_transaction_beyond_a_whole_block_is_refused(ledger) -> None:
