@@ -69,11 +69,11 @@ class GatewayProcess:
         self.url = line.split()[1]
         return self
 
-    def await_indexed(self) -> Self:
-        """Return when node and index are ready for everything."""
+    def await_indexed(self, height: int = 0) -> Self:
+        """Return when node and index are ready for everything, and the index has at least this height."""
         deadline = time.monotonic() + ANSWER_S
         with self.client() as client:
-            while client.get("/ready").status_code != 200:
+            while (ready := client.get("/ready")).status_code != 200 or ready.json()["indexed_height"] < height:
                 assert time.monotonic() < deadline, f"the gateway did not become ready: {self.log_text()[-3000:]}"
                 time.sleep(0.02)
         return self

@@ -45,9 +45,12 @@ class Busy:
         for start in range(0, ENTRIES, LEGS):
             batch = BatchTransfer(payer, ASSET, tuple(legs[start : start + LEGS]))
             orders.append(ledger.sign("treasury", [batch]))
+        height = 0
         for order in orders:
             (outcome,) = gateway.submit(order)
             assert (outcome["status"], outcome.get("error")) == ("committed", None)
+            height = outcome["height"]
+        gateway.await_indexed(height)
         self.client = Client(gateway.url)
         self.client.sign_in(ledger.addresses["lantern"], key_of("lantern"))
 
