@@ -4,6 +4,7 @@ What the server or the front already limits (time for headers, idle and crowded 
 """
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -13,6 +14,12 @@ import structlog
 from feiqian.api.metrics import GatewayMetrics
 from feiqian.api.problems import PROBLEM_JSON, BodyTooLarge, BodyTooSlow, HeadersTooLarge, Problem, ProblemBody
 from feiqian.api.settings import GatewaySettings
+
+DRAINED_BODIES = 4
+"""How much is read of a body that was refused, in bodies of the size that is accepted."""
+
+SILENCE_S = 1
+"""A refused body that stops coming for so long is waited for no more."""
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -35,12 +42,14 @@ class Limits:
             return
         started = time.perf_counter()
         status = 0
+        body = _LimitedBody(receive, self._settings, is_coming=_has_body(scope))
 
         async def counted_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
+                await body.drain()
             await send(message)
 
         try:
@@ -48,7 +57,7 @@ class Limits:
             if refusal is not None:
                 await _refuse(refusal, counted_send)
             else:
-                await self._app(scope, _LimitedBody(receive, self._settings), counted_send)
+                await self._app(scope, body, counted_send)
         finally:
             self._count(scope, status, time.perf_counter() - started)
 
@@ -85,11 +94,15 @@ _SECURITY_HEADERS = [
 
 
 class _LimitedBody:
-    """`receive` of one request: counts the body's bytes and gives it so long; afterwards it lets everything through."""
+    """`receive` of one request: counts the body's bytes and gives it so long; afterwards it lets everything through.
 
-    def __init__(self, receive: Any, settings: GatewaySettings) -> None:
+    `is_coming`: the client sends a body without being asked to.
+    """
+
+    def __init__(self, receive: Any, settings: GatewaySettings, *, is_coming: bool) -> None:
         self._receive = receive
-        self._left_bytes = settings.body_bytes
+        self._is_coming = is_coming
+        self._most_bytes = self._left_bytes = settings.body_bytes
         self._seconds = settings.body_s
         self._deadline: float | None = None
         self._is_whole = False
@@ -110,6 +123,28 @@ class _LimitedBody:
             if self._left_bytes < 0:
                 raise BodyTooLarge("the body is larger than this gateway accepts")
         return message
+
+    async def drain(self) -> None:
+        """Read what nobody wants of a body that is on its way, as long as it keeps coming and within its limits.
+
+        The server closes a connection whose body was not read, and who is still sending would never see the answer.
+        """
+        if not self._is_coming:
+            return
+        self._left_bytes = DRAINED_BODIES * self._most_bytes
+        with contextlib.suppress(BodyTooLarge, BodyTooSlow, TimeoutError):
+            while not self._is_whole:
+                async with asyncio.timeout(SILENCE_S):
+                    if (await self())["type"] != "http.request":
+                        return
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    if b"expect" in headers:
+        # This client sends its body only once it is read.
+        return False
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
 
 
 async def _refuse(problem: Problem, send: Any) -> None:

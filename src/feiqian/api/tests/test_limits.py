@@ -189,3 +189,29 @@ def test_it_stops_cleanly_with_connections_open(start: StartGateway) -> None:
     with connect(gateway), connect(gateway) as streaming:
         assert answer_to(streaming, b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
         assert gateway.terminate() == 0
+
+
+def test_whoever_is_answered_before_the_body_was_read_sees_the_answer(start: StartGateway) -> None:
+    """The body follows at every distance from the head: before, while and after the server answers and closes."""
+    gateway = start(connections_per_address=1_000)
+    head = b"POST /api/v1/transactions/dry-run HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+    for delay_us in range(0, 6_000, 20):
+        with connect(gateway) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(head)
+            time.sleep(delay_us / 1_000_000)
+            assert answer_to(connection, b"{}").startswith(b"HTTP/1.1 401"), delay_us
+
+
+def test_whoever_sends_too_large_a_body_to_its_end_sees_why_it_is_refused(start: StartGateway) -> None:
+    gateway = start(body_bytes=2**16)
+    with connect(gateway) as connection:
+        size = 3 * 2**16
+        head = b"POST /api/v1/transactions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+        assert answer_to(connection, head + bytes(size)).startswith(b"HTTP/1.1 413")
+    with connect(gateway) as connection:
+        # A client that asks first is told at once.
+        ask = b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % size
+        assert answer_to(connection, b"POST /api/v1/transactions HTTP/1.1\r\nHost: x\r\n" + ask).startswith(
+            b"HTTP/1.1 413"
+        )
