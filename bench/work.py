@@ -118,7 +118,7 @@ class Bench:
         outcome = execute_block(self.registry, self.store, self.store, block, prepared)
         executed = time.perf_counter()
         bundle = encode_bundle(tuple(signed))
-        data = encode(Block(block.height, block.time_ms, (bundle,)))
+        data = encode(Block(block.height, block.time_ms, (bundle,), ()))
         writes = HeightWrites(
             block.height, block.time_ms, data, outcome.results, outcome.changes, outcome.replay_ids, None
         )

@@ -33,8 +33,8 @@ codespace and number lie in its result, which can be proved.
 ANSWERED = """\
 ## Answered only
 
-These come from a gateway (`api`), a node (`node`), or a program that reads files (`payments.files`, `state`). No result
-on the ledger holds one.
+These come from a gateway (`api`), a node (`node`), or a program that reads files (`payments.files`, `state`); those of
+`network` stand in a node's log, about what another node told it. No result on the ledger holds one.
 """
 
 

@@ -99,8 +99,8 @@ def test_the_store_stops_growing_and_all_of_it_can_be_audited(
     check_whole(ledger, store, fast.sent)
     # From a snapshot too, taken as the command takes it.
     height = store.height - 1
-    export(store, height, tmp_path / "s", evidence_for(store, height))
     genesis = load_genesis(layout.genesis)
+    export(store, height, tmp_path / "s", evidence_for(store, height, genesis))
     base = snapshot_base(check_snapshot(tmp_path / "s", genesis).snapshot)
     report = audit(History(store, layout.segments), ledger.registry, genesis, base=base)
     assert (report.is_clean, report.first_height, report.last_height) == (True, store.height, store.height)

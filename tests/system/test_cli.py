@@ -1,5 +1,6 @@
 """The command line as people and scripts use it: what it prints, how it fails, with which status."""
 
+import base64
 import json
 import os
 import re
@@ -204,6 +205,24 @@ def test_keys_are_made_shown_and_never_overwritten(tmp_path: Path) -> None:
     again = feiqian("key", "new", "keys/maker.json", directory=tmp_path)
     assert again.returncode == 2
     assert "never overwritten" in again.stderr
+
+
+@pytest.mark.parametrize(("kind", "other"), [("validator", "node"), ("node", "validator")])
+def test_a_node_s_key_files_are_made_shown_and_never_overwritten(tmp_path: Path, kind: str, other: str) -> None:
+    made = feiqian("key", kind, "keys/own.json", "--new", "--json", directory=tmp_path)
+    path = tmp_path / "keys" / "own.json"
+    content = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (
+        json.loads(made.stdout)["public_key"] == base64.b64decode(json.loads(content)["priv_key"]["value"])[32:].hex()
+    )  # RFC 8032: a key of 64 bytes ends in its public half.
+    assert feiqian("key", kind, "keys/own.json", "--json", directory=tmp_path).stdout == made.stdout
+    again = feiqian("key", kind, "keys/own.json", "--new", directory=tmp_path)
+    assert (again.returncode, path.read_bytes()) == (2, content)
+    assert "never overwritten" in again.stderr
+    wrong = feiqian("key", other, "keys/own.json", directory=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert f"{other} key file own.json" in wrong.stderr
 
 
 def test_submit_signs_sends_and_reports(running, tmp_path: Path, keys: Path) -> None:

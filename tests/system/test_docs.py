@@ -17,6 +17,7 @@ import pytest
 from feiqian.api.main import fit_to_descriptors
 from feiqian.api.settings import GatewaySettings
 from feiqian.cli.main import build_app
+from feiqian.node.comet.configuration import CometSettings
 from feiqian.node.configuration import Layout, NodeSettings
 from feiqian.testing.consoles import ROOT, play_page, sessions
 
@@ -140,6 +141,8 @@ def described(kind: Any) -> str:
     if kind is str:
         return "any text"
     limits = get_args(kind)[1]
+    if limits.ge is None:
+        return "`tcp://HOST:PORT`" if "tcp://" in limits.pattern else "any text"
     return f"{limits.ge} to {limits.le}"
 
 
@@ -149,13 +152,24 @@ def default_of(value: Any) -> str:
     return str(value).lower()
 
 
-@pytest.mark.parametrize(("heading", "settings"), [("### [node]", NodeSettings), ("### [gateway]", GatewaySettings)])
-def test_every_setting_is_listed_with_default_and_range(heading: str, settings: type[msgspec.Struct]) -> None:
+@pytest.mark.parametrize(
+    ("page", "heading", "settings"),
+    [
+        (OPERATORS, "### [node]", NodeSettings),
+        (OPERATORS, "### [gateway]", GatewaySettings),
+        (OPERATORS.with_name("network.md"), "## Settings: [comet]", CometSettings),
+        (OPERATORS.with_name("network.zh.md"), "## 设置：[comet]", CometSettings),
+    ],
+    ids=["node", "gateway", "comet", "comet in Chinese"],
+)
+def test_every_setting_is_listed_with_default_and_range(
+    page: Path, heading: str, settings: type[msgspec.Struct]
+) -> None:
     fields = [
         [f"`{field.name}`", default_of(field.default), described(field.type)]
         for field in msgspec.structs.fields(settings)
     ]
-    assert [row[:3] for row in table_after(OPERATORS.read_text("utf-8"), heading)] == fields
+    assert [row[:3] for row in table_after(page.read_text("utf-8"), heading)] == fields
 
 
 def logged_events() -> dict[str, set[str]]:

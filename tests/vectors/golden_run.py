@@ -44,7 +44,7 @@ def run(recording: dict[str, Any], directory: Path) -> dict[str, Any]:
         prepared = [prepare(registry, chain_id, each) for each in signed]
         info = BlockInfo(chain_id, recorded["height"], recorded["time_ms"])
         outcome = execute_block(registry, store, store, info, prepared)
-        data = encode(Block(info.height, info.time_ms, (encode_bundle(signed),) if signed else ()))
+        data = encode(Block(info.height, info.time_ms, (encode_bundle(signed),) if signed else (), ()))
         writes = HeightWrites(
             info.height, info.time_ms, data, outcome.results, outcome.changes, outcome.replay_ids, None
         )

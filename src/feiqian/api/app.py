@@ -23,7 +23,7 @@ from feiqian.api.problems import (
     handle_refusal,
     handle_unexpected,
 )
-from feiqian.api.routes import accounts, chain, events, health, proofs, session, submission
+from feiqian.api.routes import accounts, chain, comet, events, health, proofs, session, submission
 from feiqian.core.errors import InvalidTransaction
 from feiqian.index.reading import IndexAway
 
@@ -31,6 +31,7 @@ API_VERSION = "1.0.0"
 CORE_ROUTES = (
     *submission.ROUTES,
     *chain.ROUTES,
+    *comet.ROUTES,
     *accounts.ROUTES,
     *proofs.ROUTES,
     *session.ROUTES,

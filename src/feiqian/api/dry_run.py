@@ -81,7 +81,7 @@ def _decide(ran: BlockOutcome, chosen: Sequence[_Waiting], outcomes: dict[int, O
     """Note what became of a block's transactions; return those that would stand in the next one."""
     refusals: Mapping[int, InvalidTransaction] = dict(ran.left_out)
     stood = [each for number, each in enumerate(chosen[: ran.taken]) if number not in refusals]
-    for each, (_, encoded) in zip(stood, ran.results[ran.triggers :], strict=True):
+    for each, (_, encoded) in zip(stood, ran.results[ran.unasked :], strict=True):
         result = RESULT.decode_trusted(encoded)
         error = ErrorBody(result.codespace, result.number, result.message) if result.number else None
         outcomes[each.place] = Outcome(each.prepared.tx_id.hex(), "committed", error=error)

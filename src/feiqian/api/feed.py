@@ -33,6 +33,8 @@ class EventFeed:
         self._waiting = 0
         self.height: int | None = None
         """How far the index had come when last looked at."""
+        self.first_height: int | None = None
+        """The first height whose block it holds: it is the chain's own unless the index began with a snapshot."""
 
     async def run(self) -> None:
         """Watch the index's height, often while someone waits for it, until cancelled."""
@@ -44,6 +46,9 @@ class EventFeed:
         """Look at the index now."""
         height = await asyncio.to_thread(self._index.height)
         if height != self.height:
+            if height is None or self.height is None or height < self.height:
+                # It has begun, or was built anew.
+                self.first_height = await asyncio.to_thread(self._index.first_height)
             self.height = height
             self.wake()
         return height

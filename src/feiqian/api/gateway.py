@@ -16,11 +16,13 @@ from feiqian.api.sessions import Sessions
 from feiqian.api.settings import GatewaySettings
 from feiqian.api.store_watch import StoreWatch
 from feiqian.api.submission import Submitter
+from feiqian.consensus.comet.rpc import CometRpc
 from feiqian.index.reading import IndexReader
 from feiqian.vault.store import VaultStore
 
 CATCH_UP_S = 2.0
 STORE_S = 10.0
+COMET_CALLS = 4
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Gateway:
     vault: VaultStore
     notes: Mapping[str, sa.Engine]
     """The databases that modules' edges declare, by name."""
+    comet: CometRpc | None = None
+    """CometBFT's RPC, where the ledger is a network's."""
+    comet_calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMET_CALLS))
+    """So few at once: the node itself needs CometBFT's answers too."""
     dry_runs: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One dry run at a time: each may take seconds of a processor."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from feiqian.consensus import hand_over
 from feiqian.consensus.genesis_file import Genesis
 from feiqian.core.wire import Stored
 from feiqian.execution.genesis import genesis_events
@@ -18,12 +19,14 @@ from feiqian.state.store import Store
 class IndexSource:
     """A ledger's directory as its index sees it: the node's store, its segment files, the snapshot it was made from.
 
-    An index begins with the genesis wherever every block is to be had, otherwise with the snapshot.
+    An index begins with the genesis wherever every block is to be had, otherwise with the snapshot. A genesis by which
+    a ledger was handed over begins with the state that came with it.
     """
 
     def __init__(self, data: Path, store: Store, registry: Registry, genesis: Genesis) -> None:
         self._segments = data / "segments"
         self._snapshot = data / "base.snapshot"
+        self._first_state = data.parent / "first-state.snapshot"
         self._store = store
         self._history = History(store, self._segments)
         self._registry = registry
@@ -33,7 +36,10 @@ class IndexSource:
         """Return what a new index begins with. Raises: SnapshotRefused."""
         if self._begins_with_genesis():
             genesis, height = self._genesis, self._genesis.initial_height - 1
-            events = genesis_events(self._registry, genesis.app_state, genesis.time_ms, height)
+            if hand_over.of_genesis(genesis) is None:
+                events = genesis_events(self._registry, genesis.app_state, genesis.time_ms, height)
+            else:
+                events = opening_events(hand_over.read_state(self._first_state, genesis).staged.writes.changes)
             return Base(genesis.chain_id, height, genesis.time_ms, genesis.app_hash, events)
         # It was checked when the directory was made of it.
         manifest, records = read_claims(self._snapshot)

@@ -10,7 +10,7 @@ from feiqian.api.problems import BadParameter, NoLongerHeld, NotFound, NotProvab
 from feiqian.consensus import light, proving
 from feiqian.consensus.genesis_file import Genesis
 from feiqian.core.errors import Fault
-from feiqian.execution.blocks import BLOCK, BUNDLE, RESULT, RESULTS_CODEC, Result
+from feiqian.execution.blocks import BLOCK, RESULT, RESULTS_CODEC, Result, open_bundle
 from feiqian.execution.registry import Registry
 from feiqian.index.decoding import DecodedTransaction, decode_events, decode_transaction, decode_transactions
 from feiqian.ledger.accounts import ACCOUNTS
@@ -41,10 +41,12 @@ class FoundTransaction(NamedTuple):
 class LedgerView:
     """Questions to committed state. Proofs and whole blocks take more than a moment: ask for them on a thread."""
 
-    def __init__(self, store: Store, registry: Registry, genesis: Genesis) -> None:
+    def __init__(self, store: Store, registry: Registry, genesis: Genesis, origin: "LedgerView | None" = None) -> None:
+        """`origin` is the ledger that this one was handed, whose blocks and proofs are asked of it."""
         self.store = store
         self.registry = registry
         self.genesis = genesis
+        self.origin = origin
 
     def state(self) -> BlockState:
         """Return the latest committed state for a few reads by typed tables."""
@@ -103,7 +105,7 @@ class LedgerView:
         """Return the transaction or trigger run with this id."""
         found = self.store.result(tx_id)
         if found is None:
-            return None
+            return None if self.origin is None else self.origin.transaction(tx_id)
         height, place, encoded = found
         result = RESULT.decode_trusted(encoded)
         asked = self.store.transaction(tx_id)
@@ -126,6 +128,8 @@ class LedgerView:
 
     def block(self, height: int) -> StoredBlock:
         """Return a block. Raises: NotFound, NoLongerHeld."""
+        if self.origin is not None and height < self.genesis.initial_height:
+            return self.origin.block(height)
         block = self.store.block(height) if height <= self.store.height else None
         if block is None:
             self.refuse_given_up(height, f"block {height}")
@@ -146,10 +150,12 @@ class LedgerView:
         """Return a block and how many transactions it holds. Raises: NotFound, NoLongerHeld."""
         block = self.block(height)
         bundles = BLOCK.decode_trusted(block.block).bundles
-        return block, sum(len(BUNDLE.decode_trusted(bundle)) for bundle in bundles)
+        return block, sum(len(open_bundle(bundle)) for bundle in bundles)
 
     def archive_row(self, height: int) -> ArchiveRow | None:
         """Return header, commit and validators of a height, each CometBFT's JSON."""
+        if self.origin is not None and height < self.genesis.initial_height:
+            return self.origin.archive_row(height)
         return self.store.archive_row(height)
 
     def table(self, name: str) -> Table[Any]:
@@ -171,6 +177,9 @@ class LedgerView:
         """
         if not key:
             raise BadParameter("an empty key holds no record and has no proof")
+        # The state after the origin's last block is proved by the first block of this ledger.
+        if self.origin is not None and height is not None and height < self.genesis.initial_height - 1:
+            return self.origin.prove_record(table, key, height, known_height)
         with _proving():
             return proving.prove_record(self.store, self.genesis, table, key, height=height, known_height=known_height)
 
@@ -180,6 +189,8 @@ class LedgerView:
         Raises:
             OutsideWindow, NotProvable, BadParameter: see each.
         """
+        if self.origin is not None and self.store.result(tx_id) is None:
+            return self.origin.prove_result(tx_id, known_height)
         with _proving():
             return proving.prove_result(self.store, self.genesis, tx_id, known_height=known_height)
 

@@ -5,6 +5,7 @@ It starts the index beside itself, as a process of its own, and starts it again 
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import sys
@@ -36,11 +37,12 @@ from feiqian.api.settings import GatewaySettings, read_gateway_settings
 from feiqian.api.store_watch import StoreWatch
 from feiqian.api.submission import Submitter
 from feiqian.api.sweeping import keep_swept
+from feiqian.consensus.comet.rpc import CometRpc
 from feiqian.consensus.genesis_file import InvalidGenesis, load_genesis
 from feiqian.core.errors import Fault
 from feiqian.core.settings import SettingsError
 from feiqian.core.wire import Drop
-from feiqian.execution.registry import discover
+from feiqian.execution.registry import Registry, discover
 from feiqian.index.database import database_url, open_engine
 from feiqian.index.durable import open_durable
 from feiqian.index.reading import IndexReader
@@ -49,6 +51,7 @@ from feiqian.ledger.records import DAY_MS
 from feiqian.process.logs import configure_logs
 from feiqian.process.privacy import keep_files_private
 from feiqian.process.readiness import tell_ready
+from feiqian.process.settings import comet_rpc_port, settings_text
 from feiqian.process.sockets import check_socket_path, hold_socket
 from feiqian.state.store import Store
 from feiqian.vault.store import open_vault
@@ -119,6 +122,8 @@ async def run(directory: Path, settings: GatewaySettings) -> None:
         await cancel_and_wait(task)
     await _stop_server(server, serving)
     store.close()
+    if gateway.ledger.origin is not None:
+        gateway.ledger.origin.store.close()
     for task in ended - {stopped}:
         # None of them ends by itself but by a fault of ours.
         raise Fault(f"{task.get_name()} ended") from (None if task.cancelled() else task.exception())
@@ -129,13 +134,14 @@ def make_gateway(directory: Path, settings: GatewaySettings, store: Store, edges
     registry = discover()
     genesis = load_genesis(directory / "genesis.json")
     data = directory / "data"
-    ledger = LedgerView(store, registry, genesis)
+    ledger = LedgerView(store, registry, genesis, _open_origin(directory / "origin", registry))
     index = IndexReader(open_engine(database_url(settings.database, directory)))
     metrics = GatewayMetrics()
     link = NodeLink(data / "node.sock", lambda: store.height)
     drops = Drops(ledger.parties)
     watch = StoreWatch(lambda: store.height)
-    submitter = Submitter(link, watch, lambda ids: look_up(ledger, index, ids), drops)
+    archive_watch = StoreWatch(lambda: (store.archived_heights() or (0, 0))[1])
+    submitter = Submitter(link, store.height, archive_watch, lambda ids: look_up(ledger, index, ids), drops)
     link.on_block = submitter.saw_block
     link.on_connect = submitter.reconnected
     sessions = Sessions(store, genesis.chain_id, load_or_make_key(data / "session.key"), settings.session_s * 1000)
@@ -150,7 +156,15 @@ def make_gateway(directory: Path, settings: GatewaySettings, store: Store, edges
     vault = open_vault(data / "vault.db")
     declared = [edge.notes for edge in edges if edge.notes is not None]
     notes = {name: open_durable(data / f"{name}.db", tables) for name, tables in declared}
-    return Gateway(settings, ledger, index, link, watch, submitter, drops, sessions, feed, metrics, vault, notes)
+    port = comet_rpc_port(settings_text(directory), os.environ)
+    comet = None if port is None else CometRpc(f"http://127.0.0.1:{port}")
+    return Gateway(settings, ledger, index, link, watch, submitter, drops, sessions, feed, metrics, vault, notes, comet)
+
+
+def _open_origin(directory: Path, registry: Registry) -> LedgerView | None:
+    """Open the ledger that was handed over to this network, None where there was none."""
+    store = try_open_store(directory / "data")
+    return None if store is None else LedgerView(store, registry, load_genesis(directory / "genesis.json"))
 
 
 async def _open_store(directory: Path, stopping: asyncio.Event) -> Store | None:

@@ -30,7 +30,7 @@ class ErrorOf(msgspec.Struct):
     message: str
 
 
-class StatusBody(msgspec.Struct):
+class StatusBody(msgspec.Struct, omit_defaults=True):
     """How the ledger stands, as its node and this gateway see it."""
 
     chain_id: str
@@ -39,6 +39,8 @@ class StatusBody(msgspec.Struct):
     app_hash: str
     provable_height: int
     indexed_height: int | None
+    indexed_from: int | None
+    """The first height whose block is indexed: the first of all, unless the ledger here began with a snapshot."""
     node_is_connected: bool
     genesis_sha256: str
     first_block: int
@@ -47,6 +49,43 @@ class StatusBody(msgspec.Struct):
     """The first height whose state can be proved."""
     store_bytes: int
     disk_free_bytes: int
+    operation: "OperationBody | None" = None
+    """To those signed in: what the directory takes on disk, and how a network's node stands among the others."""
+
+
+class OperationBody(msgspec.Struct):
+    """What an operator looks at. Bytes are those taken on disk; what is not there takes none."""
+
+    block_age_ms: int
+    blocks_held: int
+    segment_bytes: int
+    snapshot_bytes: int
+    index_bytes: int
+    """Of the gateway's own databases here; none of one on a server."""
+    comet_bytes: int
+    network: "NetworkBody | None"
+    """None: one node alone orders this ledger."""
+
+
+class NetworkBody(msgspec.Struct):
+    """How CometBFT stands; what it alone knows is null while it does not answer."""
+
+    comet_height: int | None
+    comet_first_height: int | None
+    """The first height whose block CometBFT holds."""
+    is_catching_up: bool | None
+    peers: int | None
+    missing_nodes: list[str] | None
+    """Names of registered nodes that this one is not connected to."""
+    validators: list["ValidatorBody"]
+
+
+class ValidatorBody(msgspec.Struct):
+    """A validator and its voting power."""
+
+    name: str
+    member: str
+    power: int
 
 
 class BlockSummary(msgspec.Struct):

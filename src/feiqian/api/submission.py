@@ -90,9 +90,10 @@ class _Waiter:
 class Submitter:
     """Lives on the event loop, beside the node's stream, whose every block it is given."""
 
-    def __init__(self, link: NodeLink, store: StoreWatch, lookup: Lookup, drops: Drops) -> None:
+    def __init__(self, link: NodeLink, height: int, archive: StoreWatch, lookup: Lookup, drops: Drops) -> None:
+        """`height` is the last committed one; `archive` waits for heights whose header is there."""
         self._link = link
-        self._store = store
+        self._archive = archive
         self._lookup = lookup
         self._drops = drops
         self._waiting: dict[bytes, list[_Waiter]] = {}
@@ -100,7 +101,7 @@ class Submitter:
         self._recent_blocks: deque[list[bytes]] = deque()
         self._pending_bytes = 0
         self._looking: asyncio.Task[None] | None = None
-        self.height = store.height
+        self.height = height
         """The last committed height that this gateway has heard of."""
 
     @property
@@ -236,10 +237,10 @@ class Submitter:
 
     async def _wait_provable(self, outcomes: list[Outcome], deadline: float) -> None:
         highest = max((outcome.height for outcome in outcomes if outcome.status == "committed"), default=-1)
-        # The header after a block carries its state root.
-        await self._store.reach(highest + 1, max(0.0, deadline - asyncio.get_running_loop().time()))
+        # The header after a block carries its state root. A network signs and archives it after the block is on disk.
+        await self._archive.reach(highest + 1, max(0.0, deadline - asyncio.get_running_loop().time()))
         for outcome in outcomes:
-            if outcome.status == "committed" and outcome.height < self._store.height:
+            if outcome.status == "committed" and outcome.height < self._archive.height:
                 outcome.status = "provable"
 
     def _tell(self, tx_id: bytes, found: _Found) -> None:

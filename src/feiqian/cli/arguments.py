@@ -85,6 +85,9 @@ ValidFor = Annotated[int, Parameter(validator=Number(gte=1, lte=MAX_VALID_S))]
 GivenFile = Annotated[Path | None, Parameter(validator=_check_there)]
 """A file, or a folder of files, to read, where an option names one."""
 
+GivenFolder = Annotated[Path, Parameter(validator=_check_there)]
+"""A folder of files to read."""
+
 OutFile = Annotated[Path | None, Parameter(validator=_check_place)]
 """A file to write, which may be there already."""
 

@@ -1,5 +1,5 @@
 """`make demo`: makes a ledger of a few fictional institutions, plays a day of payment files through its public HTTP
-interface, reports what happened, and says whether every check held.
+interface, reports what happened, and says whether every check held. On a network each validator's gateway has its part.
 
 It uses what a member would: key files, the client, the payments commands' own parts. It reads no state directly.
 """
@@ -9,31 +9,35 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import msgspec
 from rich.console import Console
 
 from feiqian.cli.demo_day import Day, FilePlan, Plan
 from feiqian.cli.demo_report import Check, print_report
+from feiqian.cli.demo_running import Running
 from feiqian.consensus.genesis_file import load_genesis
 from feiqian.core.addresses import to_text
 from feiqian.execution.genesis import account_names
+from feiqian.node.comet.testnet import FIRST_PORT
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "samples"
 DEFAULT_DIRECTORY = Path("demo-ledger")
 MARK = "made-by-make-demo"
-ADDRESS = re.compile(rb"https?://\S+")
 KEY_NAME = re.compile(r'"key:([a-z0-9-]+)"')
 PAID_ALREADY = "RJCT/AM05"
+PORT = 8270
+SHOWN = "aurora"
+"""Whose desk in the console the demo offers."""
 VAULT_SUFFIX = "-vault"
 PASSPHRASE_FILE = "passphrase"
 """Beside the keys that it opens: these are of fictional people, for whoever tries the console."""
@@ -41,11 +45,7 @@ PASSPHRASE_FILE = "passphrase"
 
 def main() -> None:
     """Play the day; exit 0 only if every check held."""
-    parser = argparse.ArgumentParser(prog="make demo", description="Plays a day of payments and proves it.")
-    parser.add_argument("--once", action="store_true", help="stop after the report")
-    parser.add_argument("--directory", type=Path, default=DEFAULT_DIRECTORY, help="where the ledger goes")
-    parser.add_argument("--port", type=int, default=8270, help="the gateway's port; 0 asks the system for one")
-    options = parser.parse_args()
+    options = _options()
     console = Console(highlight=False, soft_wrap=True)
     directory = _fresh(options.directory)
     passphrase = secrets.token_hex(16)
@@ -54,54 +54,90 @@ def main() -> None:
     (directory / PASSPHRASE_FILE).write_text(passphrase + "\n", "utf-8")
     _make_keys(directory / "keys", passphrase.encode())
     _make_files(directory / "files")
-    _feiqian(
-        "init", str(directory / "ledger"), "--from", str(SAMPLES / "consortium.toml"), "--keys", str(directory / "keys")
-    )
-    ledger = _Ledger(directory, options.port)
+    ledgers = _make_ledgers(directory, options)
+    running = Running(ledgers, {} if options.network else {"FEIQIAN_GATEWAY_PORT": str(options.port)})
     try:
-        address = ledger.start()
-        console.print(f"The ledger serves at {address}")
-        checks = _play(directory, address, passphrase.encode(), console)
+        gateways = running.start()
+        for member, address in gateways.items():
+            console.print(f"{member or 'The ledger'} serves at {address}")
+        with Day(directory, gateways, passphrase.encode(), console) as day:
+            checks = _play(day, directory, ledgers)
+            desk = day.gateway_of(SHOWN)
         all_held = print_report(console, checks)
-        _tell_of_keys(console, directory)
+        _tell_of_keys(console, directory, _genesis(ledgers), desk)
         if not options.once:
-            console.print(f"\nThe console is open at {address} until Ctrl-C.")
-            ledger.wait()
+            console.print(f"\nThe console is open at {desk} until Ctrl-C.")
+            running.wait()
     finally:
-        ledger.stop()
+        running.stop()
     sys.exit(0 if all_held else 1)
 
 
-def _tell_of_keys(console: Console, directory: Path) -> None:
-    """Say how to be one of the fictional institutions: which account, which key, which passphrase."""
-    names = account_names(load_genesis(directory / "ledger" / "genesis.json").app_state)
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description="Plays a day of payments and proves it.")
+    parser.add_argument("--once", action="store_true", help="stop after the report")
+    parser.add_argument("--directory", type=Path, default=DEFAULT_DIRECTORY, help="where the ledger goes")
+    parser.add_argument("--network", type=int, default=0, help="on so many validators instead of the embedded ledger")
+    parser.add_argument(
+        "--port",
+        type=int,
+        help=f"the gateway's port, {PORT} if none, 0 for any; the first of a network's, {FIRST_PORT}",
+    )
+    options = parser.parse_args()
+    if options.port is None:
+        options.port = FIRST_PORT if options.network else PORT
+    return options
+
+
+def _make_ledgers(directory: Path, options: argparse.Namespace) -> dict[str, Path]:
+    """Make one ledger, or one for each validator, and return their directories by the member that runs each."""
+    made_from = ("--from", str(SAMPLES / "consortium.toml"), "--keys", str(directory / "keys"))
+    if not options.network:
+        _done("init", str(directory / "ledger"), *made_from)
+        return {"": directory / "ledger"}
+    network = str(directory / "network")
+    size = ("--validators", str(options.network), "--base-port", str(options.port))
+    made = _done("testnet", network, *size, *made_from, "--json")
+    return {each["member"]: Path(each["directory"]) for each in msgspec.json.decode(made)["validators"]}
+
+
+def _genesis(ledgers: Mapping[str, Path]) -> Path:
+    return next(iter(ledgers.values())) / "genesis.json"
+
+
+def _tell_of_keys(console: Console, directory: Path, genesis: Path, desk: str) -> None:
+    """Say how to be one of the fictional institutions: where, which account, which key, which passphrase."""
+    names = account_names(load_genesis(genesis).app_state)
     at = os.path.relpath(directory)
-    console.print("\nTo sign in to the console as Aurora Motors:")
-    console.print(f"  account     {to_text(names['aurora'])}")
+    console.print(f"\nTo sign in to the console at {desk} as Aurora Motors:")
+    console.print(f"  account     {to_text(names[SHOWN])}")
     console.print(f"  key         {at}/keys/aurora-maker.json")
     console.print(f"  passphrase  export FEIQIAN_PASSPHRASE=$(cat {at}/{PASSPHRASE_FILE})", markup=False)
 
 
-def _play(directory: Path, address: str, passphrase: bytes, console: Console) -> list[Check]:
+def _play(day: Day, directory: Path, ledgers: Mapping[str, Path]) -> list[Check]:
     plan = msgspec.json.decode((directory / "files" / "expected.json").read_bytes(), type=Plan)
-    with Day(directory, address, passphrase, console) as day:
-        day.open_books()
-        checks = [_played(day, file, play) for file in plan.files for play in range(file.times)]
-        checks.append(day.approve_pending())
-        # Once approved, the payment that waited is paid: its file pays nothing either.
-        checks += [_played(day, file, 1) for file in plan.files if any("PDNG" in status for status in file.outcomes)]
-        checks += day.write_statements(plan)
-        checks += day.check_supply()
-        proofs = day.write_proofs()
-    genesis = str(directory / "ledger" / "genesis.json")
-    for name, path in proofs:
-        verified = _feiqian("verify", str(path), "--genesis", genesis, "--json")
+    day.open_books()
+    checks = [_played(day, file, play) for file in plan.files for play in range(file.times)]
+    checks.append(day.approve_pending())
+    # Once approved, the payment that waited is paid: its file pays nothing either.
+    checks += [_played(day, file, 1) for file in plan.files if any("PDNG" in status for status in file.outcomes)]
+    checks += day.write_statements(plan)
+    checks += day.check_supply()
+    for name, path in day.write_proofs():
+        verified = _feiqian("verify", str(path), "--genesis", str(_genesis(ledgers)), "--json")
         checks.append(Check("Proofs", name, verified.returncode == 0, f"{path.name} verified offline"))
-    audit = _feiqian("audit", str(directory / "ledger"), "--json")
-    found = msgspec.json.decode(audit.stdout) if audit.stdout else {}
+    if len(ledgers) > 1:
+        checks.append(day.check_blocks())
+    return checks + [_audited(member, ledger) for member, ledger in ledgers.items()]
+
+
+def _audited(member: str, ledger: Path) -> Check:
+    audit = _feiqian("audit", str(ledger), "--json")
+    found: dict[str, Any] = msgspec.json.decode(audit.stdout) if audit.stdout else {}
     said = f"{found.get('blocks')} blocks, {found.get('transactions')} transactions, {found.get('postings')} postings"
-    checks.append(Check("Audit", "the whole ledger run again", audit.returncode == 0, said))
-    return checks
+    whose = f" by {member}" if member else ""
+    return Check("Audit", f"the whole ledger run again{whose}", audit.returncode == 0, said)
 
 
 def _played(day: Day, file: FilePlan, play: int) -> Check:
@@ -164,49 +200,12 @@ def _feiqian(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return done
 
 
-class _Ledger:
-    """`feiqian start`, as the demo's child."""
-
-    def __init__(self, directory: Path, port: int) -> None:
-        self._directory = directory
-        self._environment = {**os.environ, "FEIQIAN_GATEWAY_PORT": str(port)}
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> str:
-        """Start it and return its address."""
-        with (self._directory / "ledger.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "feiqian.cli.main", "start", str(self._directory / "ledger")],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-        assert self._process.stdout is not None
-        found = ADDRESS.search(self._process.stdout.readline())
-        if found is None:
-            log_text = (self._directory / "ledger.log").read_text("utf-8", "replace")
-            sys.exit(f"the ledger did not start:\n{log_text[-2000:]}")
-        return found.group().decode()
-
-    def wait(self) -> None:
-        """Return at Ctrl-C, SIGTERM, or when the ledger ends by itself."""
-        assert self._process is not None
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            raise KeyboardInterrupt
-
-        signal.signal(signal.SIGTERM, stop)
-        try:
-            self._process.wait()
-        except KeyboardInterrupt:
-            return
-
-    def stop(self) -> None:
-        """Stop it cleanly."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
+def _done(*arguments: str) -> bytes:
+    """Run a command that must succeed and return what it printed."""
+    done = _feiqian(*arguments)
+    if done.returncode:
+        sys.exit(done.stderr.decode().strip())
+    return done.stdout
 
 
 if __name__ == "__main__":

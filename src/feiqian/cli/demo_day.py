@@ -3,7 +3,7 @@
 import csv
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,6 +44,7 @@ BANKS = {
 }
 FROZEN = ("EUR.harbour-bank", "harbour", "evergreen")
 CHECKER = ("aurora", "aurora-checker")
+LOOK_S = 0.05
 
 
 class FilePlan(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,15 +70,20 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True):
 class Day:
     """Everyone's desk for one day; use as a context manager."""
 
-    def __init__(self, directory: Path, address: str, passphrase: bytes, console: Console) -> None:
+    def __init__(self, directory: Path, gateways: Mapping[str, str], passphrase: bytes, console: Console) -> None:
+        """`gateways` are addresses by the member that runs each."""
         self._directory = directory
-        self._address = address
+        self._addresses = gateways
         self._passphrase = passphrase
         self._samples = directory / "files"
         self._console = console
         self._registry = discover()
-        self._public = Client(address)
-        self._names = account_names(msgspec.json.decode(self._public.genesis())["app_state"])
+        self._gateways = {member: Client(address) for member, address in gateways.items()}
+        self._public = next(iter(self._gateways.values()))
+        app_state = msgspec.json.decode(self._public.genesis())["app_state"]
+        self._names = account_names(app_state)
+        self._members = {entry["name"]: entry["member"] for entry in app_state["accounts"]}
+        self._opening = list(csv.DictReader((self._samples / "opening-balances.csv").read_text("utf-8").splitlines()))
         self._chain_id = self._public.status()["chain_id"]
         self._clients: dict[str, Client] = {}
         self._pending: list[str] = []
@@ -89,8 +95,18 @@ class Day:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        for client in (self._public, *self._clients.values()):
+        for client in (*self._gateways.values(), *self._clients.values()):
             client.close()
+
+    def gateway_of(self, account: str) -> str:
+        """Return the address of the gateway that an account uses: its member's own, else that of its bank.
+
+        Its bank is who issues its opening balance; whoever has neither uses the first one.
+        """
+        banks = [row["issuance_account"] for row in self._opening if row["account"] == account]
+        members = [self._members[name] for name in (account, *banks)]
+        own = [self._addresses[member] for member in members if member in self._addresses]
+        return next(iter([*own, *self._addresses.values()]))
 
     def open_books(self) -> None:
         """Enter the banks' customers, give everyone their opening balance, freeze the account that a file runs into."""
@@ -107,7 +123,7 @@ class Day:
             messages = [onboarding.messages_of(customer, desk) for customer in customers]
             errors = enter_customers(client, member, messages, (self._key(bank),))
             self._console.print(f"{asset}: {len(customers) - len(errors)} of {len(customers)} customers entered")
-        for row in csv.DictReader((self._samples / "opening-balances.csv").read_text("utf-8").splitlines()):
+        for row in self._opening:
             message = self._message(
                 "assets.Issue",
                 issuance_account=self._names[row["issuance_account"]],
@@ -143,6 +159,7 @@ class Day:
         path = self._directory / "reports" / f"{Path(file.file).stem}{suffix}.pain002.xml"
         path.write_bytes(answer)
         file_rejected(client, to_text(self._names[file.account]), result)
+        self._await_gateways()
         for outcome in result.outcomes:
             if outcome.status == pain002.SETTLED and outcome.tx_id is not None:
                 self._settled.append(outcome.tx_id)
@@ -202,6 +219,14 @@ class Day:
             checks.append(Check("Supply", code, held, f"{text} outstanding; all {len(accounts)} accounts sum to zero"))
         return checks
 
+    def check_blocks(self) -> Check:
+        """Compare the last block that every gateway can prove: they must have the same, after the same history."""
+        height = min(gateway.status()["provable_height"] for gateway in self._gateways.values())
+        found = {member: gateway.block(height) for member, gateway in self._gateways.items()}
+        hashes = {block["app_hash"] for block in found.values()}
+        seen = f"block {height}: app hash {min(hashes)[:16]}… on all {len(found)} validators"
+        return Check("Network", "the same state", len(hashes) == 1, seen)
+
     def write_proofs(self) -> list[tuple[str, Path]]:
         """Write proof files: a balance, a payment's result, and that an account holds nothing of an asset."""
         folder = self._directory / "proofs"
@@ -218,7 +243,7 @@ class Day:
 
     def _client(self, account: str, key: str | None = None) -> Client:
         if account not in self._clients:
-            client = Client(self._address)
+            client = Client(self.gateway_of(account))
             client.sign_in(self._names[account], self._key(key or account))
             self._clients[account] = client
         return self._clients[account]
@@ -239,3 +264,11 @@ class Day:
         transaction = build_transaction(self._chain_id, sponsor, messages, expires_at_ms)
         outcome = client.submit_all([sign_transaction(transaction, [self._key(key or account)])], wait="provable")[0]
         outcome.raise_if_refused()
+        self._await_gateways()
+
+    def _await_gateways(self) -> None:
+        """Return when every gateway has what any of them has: none may answer the next member from before."""
+        height = max(gateway.status()["height"] for gateway in self._gateways.values())
+        for gateway in self._gateways.values():
+            while (gateway.status()["indexed_height"] or 0) < height:
+                time.sleep(LOOK_S)

@@ -7,13 +7,14 @@ from feiqian.consensus.proof_file import InvalidProofFile
 from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.core.settings import SettingsError
 from feiqian.execution.genesis import ConsortiumError
+from feiqian.node.comet.hand_over import NotHandedOver
 from feiqian.node.initialise import LedgerExists
 from feiqian.node.restore import WrongValidatorKey
 from feiqian.wallet.files import KeyFileError
 from feiqian.wallet.sign_in import ChallengeSuspicious
 
 _REFUSALS = (InvalidProofFile, ChallengeSuspicious)
-_USAGE = (ConsortiumError, InvalidGenesis, KeyFileError, LedgerExists, SettingsError, WrongValidatorKey)
+_USAGE = (ConsortiumError, InvalidGenesis, KeyFileError, LedgerExists, NotHandedOver, SettingsError, WrongValidatorKey)
 _FILE_USAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError)
 
 

@@ -1,19 +1,25 @@
-"""`feiqian key`: make key files and read their public halves."""
+"""`feiqian key`: make key files and read their public halves, those of validators and nodes too."""
 
 import getpass
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from cyclopts import App
 
 from feiqian.cli.output import EXIT_USAGE, Output, fail
+from feiqian.consensus.comet.gossip import NodeKey
+from feiqian.consensus.solo import SoloSigner
+from feiqian.core.errors import Fault
 from feiqian.wallet import files
 from feiqian.wallet.sign_in import answer_text, read_challenge, sign_challenge
 
 app = App(name="key", help="Make key files and read their public halves.")
+
+K = TypeVar("K")
 
 Scheme = Literal["ed25519", "p256", "sm2", "x25519"]
 
@@ -42,6 +48,39 @@ def show(path: Path, *, json: bool = False) -> None:
     Output(is_json=json).value({"file": path.name, "public_key": files.public_text(path)})
 
 
+@app.command
+def validator(path: Path, *, new: bool = False, json: bool = False) -> None:
+    """Print the public key of a validator's key file, as governance names it.
+
+    Args:
+        path: the validator_key.json.
+        new: make the file first, with a fresh key; an existing one is never overwritten. It is not encrypted: the
+            validator signs without anyone at hand.
+        json: print one JSON value.
+    """
+    if new:
+        _make(path, SoloSigner.create)
+    signer = _read(path, SoloSigner.load)
+    Output(is_json=json).value(
+        {"file": path.name, "public_key": signer.public_key.hex(), "address": signer.address.hex()}
+    )
+
+
+@app.command
+def node(path: Path, *, new: bool = False, json: bool = False) -> None:
+    """Print the public key of a node's key file, as governance names it, and the id by which peers dial it.
+
+    Args:
+        path: the node_key.json.
+        new: make the file first, with a fresh key; an existing one is never overwritten. It is not encrypted.
+        json: print one JSON value.
+    """
+    if new:
+        _make(path, NodeKey.create)
+    key = _read(path, NodeKey.load)
+    Output(is_json=json).value({"file": path.name, "public_key": key.public_key.hex(), "node_id": key.node_id})
+
+
 @app.command(name="sign-in")
 def sign_in(challenge: str, *, key: Path, json: bool = False) -> None:
     """Answer the sign-in challenge of a console with a key file. Only such a challenge can be signed by this.
@@ -60,6 +99,22 @@ def sign_in(challenge: str, *, key: Path, json: bool = False) -> None:
     opened = files.open_signing_key(key, read_passphrase())
     answer = answer_text(opened, sign_challenge(said.bytes_to_sign, said.chain_id, said.audience, opened))
     Output(is_json=json).value({"answer": answer}, lambda console: console.print(answer, markup=False, soft_wrap=True))
+
+
+def _make(path: Path, create: Callable[[Path], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        create(path)
+    except FileExistsError:
+        fail(f"{path} exists; a key is never overwritten", EXIT_USAGE)
+
+
+def _read(path: Path, load: Callable[[Path], K]) -> K:
+    try:
+        return load(path)
+    except Fault as error:
+        # Of a running node this is ours; here it is whoever named the file.
+        fail(str(error), EXIT_USAGE)
 
 
 def read_passphrase(*, is_new: bool = False) -> bytes:

@@ -12,7 +12,7 @@ from feiqian.cli.output import EXIT_USAGE, Output, fail
 from feiqian.cli.proving import known_block
 from feiqian.consensus.genesis_file import load_genesis
 from feiqian.core.addresses import to_text
-from feiqian.execution.genesis import ConsortiumError, account_names
+from feiqian.execution.genesis import ConsortiumError, KeyResolver, account_names
 from feiqian.execution.registry import discover
 from feiqian.node.configuration import Layout
 from feiqian.node.initialise import initialise
@@ -62,7 +62,9 @@ def init(
     Output(is_json=json).value(value)
 
 
-def _make_new(directory: Path, consortium: Path, keys: Path | None) -> dict[str, Any]:
+def key_resolver(keys: Path | None) -> KeyResolver:
+    """Return what reads the key files that a consortium file names, below the folder `keys`."""
+
     def resolve(name: str) -> str:
         if keys is None:
             raise ConsortiumError(f"the file names key {name!r}; say where key files lie: --keys DIR")
@@ -71,7 +73,11 @@ def _make_new(directory: Path, consortium: Path, keys: Path | None) -> dict[str,
             raise ConsortiumError(f"the file names key {name!r}, and there is no {path}; see `feiqian key new`")
         return public_text(path)
 
-    genesis = initialise(directory, consortium, discover(), resolve)
+    return resolve
+
+
+def _make_new(directory: Path, consortium: Path, keys: Path | None) -> dict[str, Any]:
+    genesis = initialise(directory, consortium, discover(), key_resolver(keys))
     names = {name: to_text(address) for name, address in account_names(genesis.app_state).items()}
     return {"directory": str(directory), "chain_id": genesis.chain_id, "accounts": names}
 
@@ -100,15 +106,32 @@ def start(directory: Path) -> None:
     sys.exit(supervise(directory))
 
 
-def status(*, url: Url = None, json: bool = False) -> None:
-    """Print how the ledger stands.
+def status(*, key: Path | None = None, as_account: str | None = None, url: Url = None, json: bool = False) -> None:
+    """Print how the ledger stands; signed in also what it takes on disk, and of a network peers and validators.
 
     Args:
+        key: the key file to sign in with.
+        as_account: the account to sign in for.
         url: the gateway's address (FEIQIAN_URL; http://127.0.0.1:8270 otherwise).
         json: print one JSON value.
     """
-    with connect(url) as client:
-        Output(is_json=json).value(client.status())
+    if (key is None) != (as_account is None):
+        fail("to sign in name both, the account and its key: --as-account ACCOUNT --key FILE", EXIT_USAGE)
+    with connect(url, as_account, key) as client:
+        value = client.status()
+    Output(is_json=json).value(value if json else _merged(value))
+
+
+def _merged(status: dict[str, Any]) -> dict[str, Any]:
+    """Return all that is told of a ledger as one table, for people."""
+    operation = status.pop("operation", {})
+    network = operation.pop("network", None) or {}
+    validators = [f"{each['name']} {each['power']}" for each in network.pop("validators", [])]
+    engine = {"engine": "comet" if network else "solo"} if operation else {}
+    missing = network.get("missing_nodes")
+    network |= {"validators": ", ".join(validators)} if validators else {}
+    network |= {"missing_nodes": ", ".join(missing) or "none"} if missing is not None else {}
+    return {**status, **operation, **engine, **network}
 
 
 def address(directory: LedgerDirectory, name: str) -> None:

@@ -18,6 +18,8 @@ from feiqian.cli.output import EXIT_FAULT, EXIT_USAGE, fail
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("feiqian.cli.ledger:init", "Make a new ledger in a directory from a consortium file."),
+    "testnet": ("feiqian.cli.network:make_network", "Make the directories of a network, one a validator."),
+    "join": ("feiqian.cli.network:join", "Make the directory of a node that joins a running network."),
     "start": ("feiqian.cli.ledger:start", "Run a ledger, node and gateway, until SIGTERM or Ctrl-C."),
     "status": ("feiqian.cli.ledger:status", "Print how the ledger stands."),
     "address": ("feiqian.cli.ledger:address", "Print the address of an account that the consortium file named."),
@@ -33,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("feiqian.cli.upkeep:audit", "Run a ledger again from its base and compare everything."),
     "snapshot": ("feiqian.cli.upkeep:snapshot", "Write the state after a block into one checkable file."),
     "archive": ("feiqian.cli.upkeep:archive", "Put a ledger's blocks into hash-chained segment files."),
+    "import": ("feiqian.cli.upkeep:import_blocks", "Put earlier blocks beside a ledger that began with a snapshot."),
 }
 
 MODULES = Path(__file__).parent.parent / "modules"

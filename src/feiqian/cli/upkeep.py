@@ -1,4 +1,4 @@
-"""`feiqian audit`, `snapshot`, `archive`: check a ledger, copy its state, put its blocks into segment files."""
+"""`feiqian audit`, `snapshot`, `archive`, `import`: check a ledger, copy its state, keep its blocks in files."""
 
 import sys
 from pathlib import Path
@@ -6,21 +6,24 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from feiqian.cli.arguments import GivenFile, LedgerDirectory, NewFile, OutFolder
+from feiqian.cli.arguments import GivenFile, GivenFolder, LedgerDirectory, NewFile, OutFolder
 from feiqian.cli.output import EXIT_FAULT, EXIT_USAGE, Output, fail
 from feiqian.cli.proving import known_block
-from feiqian.consensus import light
-from feiqian.consensus.audit import Base, genesis_base, snapshot_base
+from feiqian.consensus import hand_over, light
+from feiqian.consensus.audit import Base, genesis_base, hand_over_base, snapshot_base
 from feiqian.consensus.audit import audit as run_audit
 from feiqian.consensus.genesis_file import Genesis, load_genesis
 from feiqian.consensus.restoring import check_snapshot, evidence_for
 from feiqian.execution.registry import Registry, discover
+from feiqian.ledger.validators import validator_set
 from feiqian.node.configuration import Layout
+from feiqian.node.importing import import_earlier
 from feiqian.state.history import History
 from feiqian.state.segment_folder import FolderWriter, verify_folder
 from feiqian.state.segments import append_from
 from feiqian.state.snapshots import export as export_snapshot
 from feiqian.state.store import Store
+from feiqian.state.tables import BlockState
 
 
 def audit(
@@ -33,8 +36,9 @@ def audit(
 ) -> None:
     """Run the ledger in DIRECTORY again from its base and compare every root, signature, posting and invariant.
 
-    The base is the genesis, or where blocks were given up or the ledger was made from a snapshot, that snapshot. Works
-    beside a running ledger, whose store and segment files it only reads.
+    The base is the genesis, with the state that was handed over where the network began with one, or where blocks were
+    given up or the ledger was made from a snapshot, that snapshot. Works beside a running ledger, whose store and
+    segment files it only reads. What lay before a hand-over is a ledger of its own: audit DIRECTORY/origin.
 
     Args:
         directory: the ledger's directory.
@@ -57,9 +61,11 @@ def audit(
             report = run_audit(history, registry, genesis, progress, base=base, check_signatures=signatures)
     finally:
         store.close()
-    value = {name: getattr(report, name) for name in report._fields if name not in ("problems", "app_hash")}
+    value = {name: getattr(report, name) for name in report._fields if name not in ("problems", "app_hash", "goes_on")}
     problems = [f"height {problem.height}: {problem.what}" for problem in report.problems]
-    out.value({"is_clean": report.is_clean} | value | {"app_hash": report.app_hash.hex(), "problems": problems})
+    goes_on = {"goes_on": report.goes_on} if report.goes_on else {}
+    found = {"is_clean": report.is_clean} | value | {"app_hash": report.app_hash.hex()} | goes_on
+    out.value(found | {"problems": problems})
     if not report.is_clean:
         sys.exit(EXIT_FAULT)
 
@@ -76,10 +82,11 @@ def snapshot(directory: LedgerDirectory, *, out: NewFile, height: int | None = N
         height: after which block; the last but one otherwise.
         json: print one JSON value.
     """
-    store = _open(Layout(directory))
+    layout = Layout(directory)
+    store = _open(layout)
     try:
-        at = store.height - 1 if height is None else height
-        evidence = evidence_for(store, at)
+        at = _provable_height(store) if height is None else height
+        evidence = evidence_for(store, at, load_genesis(layout.genesis))
         manifest = export_snapshot(store, at, out, evidence)
     finally:
         store.close()
@@ -104,7 +111,7 @@ def archive(directory: LedgerDirectory, *, out: OutFolder, json: bool = False) -
         history = History(store, layout.segments)
         writer = FolderWriter(out, store.chain_id, history.first_height)
         try:
-            appended = append_from(history, writer, store.height)
+            appended = append_from(history, writer, _last_final(store))
         finally:
             writer.close()
         files = verify_folder(out, store.chain_id)
@@ -115,10 +122,47 @@ def archive(directory: LedgerDirectory, *, out: OutFolder, json: bool = False) -
     Output(is_json=json).value(value | {"chain_hash": files[-1].chain_hash.hex()})
 
 
+def _provable_height(store: Store) -> int:
+    """Return the last height whose successor is archived."""
+    archived = store.archived_heights()
+    return store.height - 1 if archived is None else archived[1] - 1
+
+
+def import_blocks(directory: LedgerDirectory, folder: GivenFolder, *, json: bool = False) -> None:
+    """Put the blocks from before a ledger's own first one beside it, from the segment files of any member.
+
+    A ledger that began with a snapshot lacks them, and its index with them. Nobody need be trusted: header by header
+    they must lead to the first block that the ledger has itself. Stop the ledger first; when it starts again its index
+    is built anew, with all of them.
+
+    Args:
+        directory: the ledger's directory.
+        folder: the folder of segment files that another member wrote with `feiqian archive`.
+        json: print one JSON value.
+    """
+    out = Output(is_json=json)
+    with out.progress("import") as progress:
+        imported = import_earlier(Layout(directory), folder, progress)
+    out.value({"first_height": imported.first_height, "last_height": imported.last_height})
+
+
+def _last_final(store: Store) -> int:
+    """Return the last block whose signatures stay as they are archived.
+
+    A solo ledger signs its blocks itself, once. A network's block is signed for good when the next one names by whom.
+    """
+    if not validator_set(BlockState(store)):
+        return store.height
+    archived = store.archived_heights()
+    return 0 if archived is None else archived[1] - 1
+
+
 def _earliest_base(layout: Layout, history: History, registry: Registry, genesis: Genesis) -> Base:
     """Return the earliest state from which every block is held."""
     first = history.first_height
     if first <= genesis.initial_height:
+        if hand_over.of_genesis(genesis) is not None:
+            return hand_over_base(hand_over.read_state(layout.first_state, genesis), genesis)
         return genesis_base(registry, genesis)
     base = _base_of(layout.base_snapshot, genesis, None) if layout.base_snapshot.exists() else None
     if base is None or first > base.height + 1:
@@ -136,7 +180,7 @@ def _base_of(file: Path, genesis: Genesis, trusted: str | None) -> Base:
     height = checked.snapshot.manifest.height
     if known is not None and known.height not in (height, height + 1):
         fail(f"--trusted: name block {height} or {height + 1}; the snapshot is of height {height}", EXIT_USAGE)
-    return snapshot_base(checked.snapshot)
+    return snapshot_base(checked.snapshot, checked.trust)
 
 
 def _open(layout: Layout) -> Store:

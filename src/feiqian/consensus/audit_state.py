@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from feiqian.consensus.light import Trust
 from feiqian.state import tree
 from feiqian.state.staging import is_plain_key, tree_leaf
 from feiqian.state.tables import Changes
@@ -17,13 +18,17 @@ _BUCKET_MS = 10_000
 
 
 class Base(NamedTuple):
-    """Where an audit starts: the state after a height, and the transaction ids that still count as used there."""
+    """Where an audit starts: the state after a height, and the transaction ids that still count as used there.
+
+    `trust` is that in the height's signed block, where that was verified already.
+    """
 
     name: str
     height: int
     time_ms: int
     records: Changes
     used_ids: frozenset[bytes] = frozenset()
+    trust: Trust | None = None
 
 
 class AuditState:

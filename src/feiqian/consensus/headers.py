@@ -10,11 +10,12 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from feiqian.consensus import merkle, protobuf
+from feiqian.core.hashing import VALIDATOR_ADDRESS_BYTES, validator_address
 
 BLOCK_PROTOCOL = 11
 BLOCK_PART_BYTES = 65536
 MAX_TOTAL_POWER = (2**63 - 1) // 8
-ADDRESS_BYTES = 20
+ADDRESS_BYTES = VALIDATOR_ADDRESS_BYTES
 ZERO_TIME_NS = -62_135_596_800_000_000_000
 """Go's zero time, 0001-01-01T00:00:00Z, which stands in absent signatures."""
 
@@ -209,11 +210,6 @@ class ValidatorSet(NamedTuple):
     def total_power(self) -> int:
         """The sum of all powers."""
         return sum(validator.power for validator in self.validators)
-
-
-def validator_address(public_key: bytes) -> bytes:
-    """Return the 20-byte CometBFT address of an Ed25519 key."""
-    return hashlib.sha256(public_key).digest()[:ADDRESS_BYTES]
 
 
 def vote_sign_bytes(chain_id: str, height: int, round_: int, block_id: BlockID, timestamp_ns: int) -> bytes:

@@ -5,14 +5,16 @@ signature present is checked, nil votes too, so that no byte of a trail can be c
 here: a trail is judged years later and offline, so the trusting period is not enforced; whoever verifies decides
 whether validators that have since left still deserve trust, or names a newer block with `--trusted`.
 
-Signatures are held to libsodium's rules, narrower than CometBFT's (ZIP 215) in cases that only a malicious signer
-makes.
+A signature counts where CometBFT counts it (ZIP 215), also one that libsodium refuses: only a malicious validator makes
+such, and must not be able to part those who verify from the network.
 """
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from feiqian.consensus import comet_json
+import msgspec
+
+from feiqian.consensus import comet_json, zip215
 from feiqian.consensus.comet_json import LightBlockJson
 from feiqian.consensus.genesis_file import Genesis
 from feiqian.consensus.headers import (
@@ -134,17 +136,28 @@ def verify_trail(genesis: Genesis, trail: Sequence[LightBlock], known: KnownBloc
     Raises:
         InvalidTrail: a block fails, the trail is empty or too long, or it has a block that it could do without.
     """
+    return verify_trail_from(trust_in_genesis(genesis), name_of(genesis), trail, known)
+
+
+def name_of(genesis: Genesis) -> str:
+    """Return how people tell a genesis from others."""
+    return f"the genesis of {genesis.chain_id} (SHA-256 {genesis.digest().hex()})"
+
+
+def verify_trail_from(trust: Trust, trusted: str, trail: Sequence[LightBlock], known: KnownBlock | None = None) -> Walk:
+    """Verify a trail by the trust in what is before a chain's first block, called `trusted`. See `verify_trail`.
+
+    Raises:
+        InvalidTrail: see `verify_trail`.
+    """
     if not 1 <= len(trail) <= MAX_TRAIL_BLOCKS:
         raise InvalidTrail(f"a trail of {len(trail)} blocks; expected 1 to {MAX_TRAIL_BLOCKS}")
-    if known is None:
-        trust = trust_in_genesis(genesis)
-        steps = trail
-        trusted = f"the genesis of {genesis.chain_id} (SHA-256 {genesis.digest().hex()})"
-    else:
-        _check_known(genesis.chain_id, trail[0], known)
+    steps = trail
+    if known is not None:
+        _check_known(trust.chain_id, trail[0], known)
+        trusted = f"block {known.height} of {trust.chain_id} (header hash {known.hash.hex()})"
         trust = trust_in_block(trail[0])
         steps = trail[1:]
-        trusted = f"block {known.height} of {genesis.chain_id} (header hash {known.hash.hex()})"
     for place, block in enumerate(steps):
         before = trust
         trust = verify_block(before, block)
@@ -191,6 +204,16 @@ def light_block(row: ArchiveRow) -> LightBlock:
     validators = comet_json.parse(row.validators, comet_json.ValidatorSetJson, "validators")
     return LightBlock(
         comet_json.read_header(header), comet_json.read_commit(commit), comet_json.read_validators(validators)
+    )
+
+
+def archive_row(block: LightBlock) -> ArchiveRow:
+    """Return the archive row that holds a light block."""
+    return ArchiveRow(
+        block.header.height,
+        msgspec.json.encode(comet_json.write_header(block.header)),
+        msgspec.json.encode(comet_json.write_commit(block.commit)),
+        msgspec.json.encode(comet_json.write_validators(block.validators)),
     )
 
 
@@ -252,8 +275,7 @@ def _check_signatures(chain_id: str, commit: Commit, validators: ValidatorSet) -
             continue
         if signature.validator_address != validator.address:
             raise InvalidTrail(f"height {commit.height}: signature {place} names another validator than its place")
-        key = PublicKey(ED25519, validator.public_key)
-        if not verify(key, commit.sign_bytes(chain_id, place), signature.signature):
+        if not _is_signed(validator.public_key, commit.sign_bytes(chain_id, place), signature.signature):
             raise InvalidTrail(f"height {commit.height}: signature {place} does not verify")
         if signature.flag == BlockIDFlag.COMMIT:
             signed += validator.power
@@ -261,6 +283,10 @@ def _check_signatures(chain_id: str, commit: Commit, validators: ValidatorSet) -
         raise InvalidTrail(
             f"height {commit.height}: power {signed} of {validators.total_power} signed; more than 2/3 is needed"
         )
+
+
+def _is_signed(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    return verify(PublicKey(ED25519, public_key), message, signature) or zip215.verify(public_key, message, signature)
 
 
 def _check_known(chain_id: str, block: LightBlock, known: KnownBlock) -> None:

@@ -13,6 +13,8 @@ Canonical JSON, UTF-8, without white space, fields in this order:
     proofs      ICS-23 CommitmentProofs, base64, innermost first: of a result the results tree, then the state tree
     app_hash    the state tree's root after H, hex
     trail       light blocks in CometBFT's JSON, from what the verifier trusts to H+1, whose header holds `app_hash`
+    hand_over   of a network that was handed a solo ledger: what that one's validator signed, so that its genesis leads
+                here too; other ledgers' files have no such field
 
 Nothing in it is decoration: whatever field is changed, some step refuses it.
 """
@@ -23,10 +25,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from feiqian.consensus import comet_json, light
+from feiqian.consensus import comet_json, hand_over, light
 from feiqian.consensus.comet_json import LightBlockJson, MalformedJson
-from feiqian.consensus.genesis_file import Genesis
-from feiqian.consensus.light import InvalidTrail, KnownBlock, LightBlock
+from feiqian.consensus.genesis_file import Genesis, InvalidGenesis
+from feiqian.consensus.hand_over import HandOver, HandOverJson, MalformedHandOver
+from feiqian.consensus.light import InvalidTrail, KnownBlock, LightBlock, Trust
 from feiqian.core.encoding import Record
 from feiqian.core.errors import InvalidTransaction
 from feiqian.execution.tables import RESULTS, height_key
@@ -42,7 +45,10 @@ Kind = Literal["record", "absence", "result"]
 
 
 class InvalidProofFile(Exception):
-    """A proof file that proves nothing. `step` is where it broke: file, trail, record, results tree or state tree."""
+    """A proof file that proves nothing.
+
+    `step` is where it broke: file, hand-over, trail, record, results tree or state tree.
+    """
 
     def __init__(self, step: str, message: str) -> None:
         super().__init__(f"{step}: {message}")
@@ -92,6 +98,15 @@ class _ProofFileJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proofs: Annotated[tuple[str, ...], Meta(min_length=1, max_length=2)]
     app_hash: str
     trail: tuple[LightBlockJson, ...]
+    hand_over: HandOverJson | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Start(NamedTuple):
+    """What a trail is judged by, how it is called, and the hand-over that no block of it may lie beyond."""
+
+    trust: Trust
+    name: str
+    end: HandOver | None
 
 
 def build_record(
@@ -102,11 +117,12 @@ def build_record(
     proof: bytes,
     app_hash: bytes,
     trail: Sequence[LightBlock],
+    handed_over: HandOver | None = None,
 ) -> bytes:
     """Return the proof file of a state record, or of its absence where `record` is None.
 
     `key` is the record's own, without the table's name; `proof` the store's proof for the full key at `height`;
-    `trail` leads to `height` + 1.
+    `trail` leads to `height` + 1; `handed_over` is that by which the chain began.
     """
     tree_key, tree_value = tree_leaf(table.prefix + key, record or b"", is_plain=table.is_plain)
     return _encode(
@@ -121,6 +137,7 @@ def build_record(
             proofs=(comet_json.write_base64(proof),),
             app_hash=app_hash.hex(),
             trail=tuple(light.write_light_block(block) for block in trail),
+            hand_over=msgspec.UNSET if handed_over is None else hand_over.write(handed_over),
         )
     )
 
@@ -134,6 +151,7 @@ def build_result(
     proofs: tuple[bytes, bytes],
     app_hash: bytes,
     trail: Sequence[LightBlock],
+    handed_over: HandOver | None = None,
 ) -> bytes:
     """Return the proof file of a transaction's encoded Result.
 
@@ -153,6 +171,7 @@ def build_result(
             proofs=(comet_json.write_base64(proofs[0]), comet_json.write_base64(proofs[1])),
             app_hash=app_hash.hex(),
             trail=tuple(light.write_light_block(block) for block in trail),
+            hand_over=msgspec.UNSET if handed_over is None else hand_over.write(handed_over),
         )
     )
 
@@ -169,10 +188,8 @@ def verify(
         InvalidProofFile: names the step that broke.
     """
     file = _decode(data)
-    if file.chain_id != genesis.chain_id:
-        raise InvalidProofFile("file", f"chain_id {file.chain_id[:60]!r}; the genesis is of {genesis.chain_id!r}")
     app_hash = _read_hex(file.app_hash, "app_hash")
-    walk = _check_trail(file, app_hash, genesis, known)
+    walk = _check_trail(file, app_hash, _start(file, genesis), known)
     block_height = record = None
     if file.kind == "result":
         key, value, block_height = _check_result(file, app_hash)
@@ -210,18 +227,48 @@ def _decode(data: bytes) -> _ProofFileJson:
         raise InvalidProofFile("file", str(error)) from None
 
 
-def _check_trail(file: _ProofFileJson, app_hash: bytes, genesis: Genesis, known: KnownBlock | None) -> light.Walk:
+def _start(file: _ProofFileJson, genesis: Genesis) -> _Start:
+    """Return where the trail starts: at the genesis, or across the hand-over that leads from it to the file's chain."""
+    try:
+        own = hand_over.of_genesis(genesis)
+        given = None if isinstance(file.hand_over, msgspec.UnsetType) else hand_over.read(file.hand_over)
+    except (InvalidGenesis, MalformedHandOver) as error:
+        raise InvalidProofFile("hand-over", str(error)) from None
+    name = light.name_of(genesis)
+    if file.chain_id == genesis.chain_id:
+        if given != own:
+            raise InvalidProofFile("hand-over", f"the file's is not that of the genesis of {genesis.chain_id!r}")
+        return _Start(light.trust_in_genesis(genesis), name, None)
+    if own is not None and given is None and file.chain_id == own.origin.chain_id:
+        return _Start(own.origin.trust(), f"{name}, to which {file.chain_id} was handed over", own)
+    if given is not None and hand_over.is_from(given, genesis) and file.chain_id == given.successor.chain_id:
+        return _Start(given.successor.trust(), f"{name}, which was handed over to {file.chain_id}", None)
+    raise InvalidProofFile("file", f"chain_id {file.chain_id[:60]!r}; the genesis is of {genesis.chain_id!r}")
+
+
+def _check_trail(file: _ProofFileJson, app_hash: bytes, start: _Start, known: KnownBlock | None) -> light.Walk:
     try:
         blocks = [light.read_light_block(block) for block in file.trail]
-        walk = light.verify_trail(genesis, blocks, known)
+        walk = light.verify_trail_from(start.trust, start.name, blocks, known)
     except (InvalidTrail, MalformedJson) as error:
         raise InvalidProofFile("trail", str(error)) from None
     header = walk.last.header
+    _check_end(walk.last, start.end)
     if header.height != file.height + 1:
         raise InvalidProofFile("trail", f"it ends at block {header.height}; a proof of {file.height} needs the next")
     if header.app_hash != app_hash:
         raise InvalidProofFile("trail", f"the header of block {header.height} has another app hash than the file")
     return walk
+
+
+def _check_end(last: LightBlock, end: HandOver | None) -> None:
+    """Refuse what was signed for a ledger after it was handed over, or beside its last block."""
+    if end is None or last.header.height < end.height:
+        return
+    if last.header.height > end.height:
+        raise InvalidProofFile("trail", f"{last.header.chain_id} was handed over after block {end.height}")
+    if last.header.hash() != end.header_hash:
+        raise InvalidProofFile("trail", f"block {end.height} is not the one that was handed over")
 
 
 def _check_record(

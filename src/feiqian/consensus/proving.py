@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from feiqian.consensus import light, proof_file
+from feiqian.consensus import hand_over, light, proof_file
 from feiqian.consensus.genesis_file import Genesis
 from feiqian.consensus.light import LightBlock
 from feiqian.core.errors import Fault
@@ -20,17 +20,21 @@ class Unprovable(Exception):
     """What was asked cannot be proved now: not there, not provable yet, or no longer held. The message says which."""
 
 
-class ProofStore(Protocol):
-    """What proving reads of a store."""
+class ArchiveStore(Protocol):
+    """What a trail is built from."""
 
     @property
     def head(self) -> Head: ...
 
-    def archived_heights(self) -> tuple[int, int] | None: ...
-
     def archive_row(self, height: int) -> ArchiveRow | None: ...
 
     def archive_row_below(self, height: int) -> ArchiveRow | None: ...
+
+
+class ProofStore(ArchiveStore, Protocol):
+    """What proving reads of a store."""
+
+    def archived_heights(self) -> tuple[int, int] | None: ...
 
     def app_hash_at(self, height: int) -> bytes: ...
 
@@ -72,8 +76,9 @@ def prove_record(
     """
     at = _height(store, height)
     record, proof = store.prove(at, table.prefix + key)
-    trail = _trail(store, genesis, at + 1, known_height)
-    return proof_file.build_record(at, table, key, record, proof, store.app_hash_at(at), trail)
+    trail = archived_trail(store, genesis, at + 1, known_height)
+    handed_over = hand_over.of_genesis(genesis)
+    return proof_file.build_record(at, table, key, record, proof, store.app_hash_at(at), trail, handed_over)
 
 
 def prove_result(
@@ -101,19 +106,30 @@ def prove_result(
     if record is None:
         raise Fault(f"state after block {at} does not hold the root of its own results")
     results = MemoryTree({stored.id: stored.result for stored in RESULTS_CODEC.decode_trusted(block.results)})
-    trail = _trail(store, genesis, at + 1, known_height)
+    trail = archived_trail(store, genesis, at + 1, known_height)
     proofs = (results.prove(tx_id), state_proof)
-    return proof_file.build_result(block.height, at, tx_id, found[2], record, proofs, store.app_hash_at(at), trail)
+    return proof_file.build_result(
+        block.height,
+        at,
+        tx_id,
+        found[2],
+        record,
+        proofs,
+        store.app_hash_at(at),
+        trail,
+        hand_over.of_genesis(genesis),
+    )
 
 
-def _height(store: ProofStore, height: int | None) -> int:
-    last = provable_height(store)
-    if height is not None and height > last:
-        raise Unprovable(f"height {height} is not provable yet; the last that is: {last}")
-    return last if height is None else height
+def archived_trail(
+    store: ArchiveStore, genesis: Genesis, height: int, known_height: int | None = None
+) -> list[LightBlock]:
+    """Return the trail to an archived block, from the genesis or from a block that the verifier knows.
 
-
-def _trail(store: ProofStore, genesis: Genesis, height: int, known_height: int | None) -> list[LightBlock]:
+    Raises:
+        OutsideWindow: that block, or the known one, is not archived.
+        InvalidTrail: the archive does not lead there.
+    """
     for needed in (height, known_height):
         if needed is not None and needed <= height and store.archive_row(needed) is None:
             raise OutsideWindow(needed, store.head.first_block, store.head.height)
@@ -123,3 +139,10 @@ def _trail(store: ProofStore, genesis: Genesis, height: int, known_height: int |
         return None if row is None else light.light_block(row)
 
     return light.build_trail(fetch, genesis, height, known_height)
+
+
+def _height(store: ProofStore, height: int | None) -> int:
+    last = provable_height(store)
+    if height is not None and height > last:
+        raise Unprovable(f"height {height} is not provable yet; the last that is: {last}")
+    return last if height is None else height

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from feiqian.consensus import comet_json, headers, light
+from feiqian.consensus import comet_json, headers, light, merkle
 from feiqian.consensus.comet_json import MalformedJson
 from feiqian.consensus.genesis_file import Genesis
 from feiqian.consensus.light import InvalidTrail, KnownBlock, LightBlock, Trust
+from feiqian.consensus.proving import archived_trail
 from feiqian.core.encoding import encode
 from feiqian.core.errors import InvalidTransaction
 from feiqian.execution.admission import Prepared, prepare
-from feiqian.execution.blocks import BLOCK, BUNDLE, Block, Unprepared, execute_block
+from feiqian.execution.blocks import BLOCK, Block, Unprepared, execute_block, open_bundle
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
 from feiqian.state import snapshots
@@ -30,17 +31,23 @@ _NS_PER_MS = 1_000_000
 
 
 class Checked(NamedTuple):
-    """A snapshot whose app hash a signed header carries: that header's block, and by what it is trusted."""
+    """A snapshot whose app hash a signed header carries: that header's block, and by what it is trusted.
+
+    `trail` are blocks by which the genesis leads to it.
+    """
 
     snapshot: Snapshot
     own: LightBlock | None
     following: SegmentRow
     trust: Trust
     trusted: str
+    trail: tuple[ArchiveRow, ...] = ()
 
 
-def evidence_for(store: Store, height: int) -> Evidence:
+def evidence_for(store: Store, height: int, genesis: Genesis) -> Evidence:
     """Return the signed blocks by which a stranger can check a snapshot of `height`.
+
+    Where the archive does not lead from the genesis to them, the stranger has to know one of them.
 
     Raises:
         OutsideWindow: that block, or the one after it, is no longer held or not committed yet.
@@ -52,7 +59,12 @@ def evidence_for(store: Store, height: int) -> Evidence:
     if following is None or following.archive is None or (own is None and not is_before_first):
         head = store.head
         raise OutsideWindow(height, max(head.first_provable, head.first_block - 1), head.height - 1)
-    return Evidence(own, following, _before_window(store, height, following.time_ms))
+    try:
+        trail = archived_trail(store, genesis, height + 1)[:-1]
+    except InvalidTrail:
+        trail = []
+    before_window = _before_window(store, genesis, trail, height, following.time_ms)
+    return Evidence(own, following, before_window, tuple([light.archive_row(block) for block in trail]))
 
 
 def check_snapshot(path: str | Path, genesis: Genesis, known: KnownBlock | None = None) -> Checked:
@@ -71,14 +83,27 @@ def check_snapshot(path: str | Path, genesis: Genesis, known: KnownBlock | None 
     try:
         own = None if evidence.own is None else light.light_block(evidence.own)
         following = _signed_block(evidence.following, manifest.height + 1)
-        trusted = _walk(genesis, own, following, known)
+        trail = check_trail(genesis, evidence, following)
+        trusted = _walk(genesis, trail, own, following, known)
         _check_own(genesis, manifest, own, following)
-        _check_window(genesis, manifest, evidence, following)
+        _check_window(genesis, manifest, evidence, trail, following)
     except (InvalidTrail, MalformedJson) as error:
         raise SnapshotRefused(f"snapshot: {error}") from None
     snapshot = snapshots.read(path, following.header.app_hash, evidence.replay_from)
     trust = light.trust_in_genesis(genesis) if own is None else light.trust_in_block(own)
-    return Checked(snapshot, own, evidence.following, trust, trusted)
+    return Checked(snapshot, own, evidence.following, trust, trusted, evidence.trail)
+
+
+def check_trail(genesis: Genesis, evidence: Evidence, following: LightBlock) -> list[LightBlock]:
+    """Check the blocks that came with a snapshot to lead from the genesis to the one after it, and return them.
+
+    Raises:
+        InvalidTrail, MalformedJson: they do not.
+    """
+    trail = [light.light_block(row) for row in evidence.trail]
+    if trail:
+        light.verify_trail(genesis, [*trail, following])
+    return trail
 
 
 def begin(checked: Checked, into: str | Path, **options: int) -> Store:
@@ -92,9 +117,8 @@ def begin(checked: Checked, into: str | Path, **options: int) -> Store:
     store = snapshots.make_store(checked.snapshot, into, **options)
     evidence = checked.snapshot.evidence
     assert evidence is not None
-    for row in (evidence.before_window, evidence.own):
-        if row is not None:
-            store.put_archive(row)
+    given = (*checked.trail, evidence.before_window, evidence.own)
+    store.put_archive(*[row for row in given if row is not None], is_for_good=True)
     return store
 
 
@@ -123,13 +147,13 @@ def _run(store: Store, registry: Registry, genesis: Genesis, row: SegmentRow, si
     """Run a block whose header is trusted, compare what comes out, and commit it."""
     try:
         block = BLOCK.decode(row.block)
-        transactions = [each for bundle in block.bundles for each in BUNDLE.decode(bundle)]
+        transactions = [each for bundle in block.bundles for each in open_bundle(bundle)]
     except InvalidTransaction as error:
         raise SegmentRefused(f"segment: block {row.height} is malformed: {error.message}") from None
     _check_content(row, block, signed, store.app_hash)
     info = BlockInfo(genesis.chain_id, row.height, row.time_ms)
     prepared = [_prepared(registry, genesis.chain_id, each) for each in transactions]
-    outcome = execute_block(registry, store, store, info, prepared)
+    outcome = execute_block(registry, store, store, info, prepared, misbehaviour=block.misbehaviour)
     if encode(outcome.results) != row.results:
         raise SegmentRefused(f"segment: running block {row.height} gives other results than it says")
     staged = store.stage(
@@ -146,10 +170,12 @@ def _check_content(row: SegmentRow, block: Block, signed: LightBlock, app_hash: 
     claims = {
         "height": (block.height, row.height),
         "time": (block.time_ms, row.time_ms),
-        "signed time": (row.time_ms * _NS_PER_MS, signed.header.time_ns),
+        "signed time": (row.time_ms, signed.header.time_ns // _NS_PER_MS),
         "transactions": (headers.data_hash(block.bundles), signed.header.data_hash),
         "state before it": (app_hash, signed.header.app_hash),
     }
+    if block.misbehaviour:
+        claims["misbehaviour"] = (signed.header.evidence_hash != merkle.EMPTY_HASH, True)
     for name, (found, expected) in claims.items():
         if found != expected:
             raise SegmentRefused(f"segment: block {row.height}: {name} is not what its header says")
@@ -173,12 +199,19 @@ def _signed_block(row: SegmentRow, height: int) -> LightBlock:
     return block
 
 
-def _walk(genesis: Genesis, own: LightBlock | None, following: LightBlock, known: KnownBlock | None) -> str:
+def _walk(
+    genesis: Genesis,
+    trail: list[LightBlock],
+    own: LightBlock | None,
+    following: LightBlock,
+    known: KnownBlock | None,
+) -> str:
     """Verify the block after the snapshot and return in words by what it is trusted."""
     if known is not None and own is not None and known.height == own.header.height:
         return light.verify_trail(genesis, [own, following], known).trusted
-    is_known = known is not None and known.height == following.header.height
-    return light.verify_trail(genesis, [following], known if is_known else None).trusted
+    if known is not None and known.height == following.header.height:
+        return light.verify_trail(genesis, [following], known).trusted
+    return light.verify_trail(genesis, [*trail, following]).trusted
 
 
 def _check_own(genesis: Genesis, manifest: Manifest, own: LightBlock | None, following: LightBlock) -> None:
@@ -190,27 +223,43 @@ def _check_own(genesis: Genesis, manifest: Manifest, own: LightBlock | None, fol
     light.check_block(genesis.chain_id, own)
     if own.header.height != manifest.height or own.header.hash() != following.header.last_block_id.hash:
         raise InvalidTrail(f"height {manifest.height}: its header is not the one that the next block follows")
-    if own.header.time_ns != manifest.time_ms * _NS_PER_MS:
+    if own.header.time_ns // _NS_PER_MS != manifest.time_ms:
         raise InvalidTrail(f"height {manifest.height}: its time is not that of its header")
 
 
-def _check_window(genesis: Genesis, manifest: Manifest, evidence: Evidence, following: LightBlock) -> None:
+def _check_window(
+    genesis: Genesis, manifest: Manifest, evidence: Evidence, trail: list[LightBlock], following: LightBlock
+) -> None:
     if evidence.before_window is None:
         return
     before = light.light_block(evidence.before_window)
     if before.header.height != evidence.before_window.height or before.header.height > manifest.height:
         raise InvalidTrail(f"height {before.header.height}: it is not a block before the replay window")
-    light.verify_block(light.trust_in_genesis(genesis), before)
+    light.verify_block(_trust_below(genesis, trail, before.header.height), before)
     if before.header.time_ns + MAX_REPLAY_WINDOW_MS * _NS_PER_MS >= following.header.time_ns:
         raise InvalidTrail(f"height {before.header.height}: ids that it used up may still count")
 
 
-def _before_window(store: Store, height: int, time_ms: int) -> ArchiveRow | None:
-    """Return the last archived block up to `height` whose ids no longer count at `time_ms`."""
+def _trust_below(genesis: Genesis, trail: list[LightBlock], height: int) -> Trust:
+    """Return the trust in the last block of a trail that lies before a height, or in the genesis."""
+    below = [block for block in trail if block.header.height < height]
+    return light.trust_in_block(below[-1]) if below else light.trust_in_genesis(genesis)
+
+
+def _before_window(
+    store: Store, genesis: Genesis, trail: list[LightBlock], height: int, time_ms: int
+) -> ArchiveRow | None:
+    """Return the last archived block up to `height` whose ids no longer count at `time_ms`, and that trust reaches."""
     row = store.archive_row_below(height + 1)
-    while row is not None and _time_ms(row) + MAX_REPLAY_WINDOW_MS >= time_ms:
+    while row is not None and not _is_before_window(genesis, trail, row, time_ms):
         row = store.archive_row_below(row.height)
     return row
+
+
+def _is_before_window(genesis: Genesis, trail: list[LightBlock], row: ArchiveRow, time_ms: int) -> bool:
+    if _time_ms(row) + MAX_REPLAY_WINDOW_MS >= time_ms:
+        return False
+    return light.reaches(_trust_below(genesis, trail, row.height), light.light_block(row))
 
 
 def _time_ms(row: ArchiveRow) -> int:

@@ -5,14 +5,13 @@ block's, since the next block's is not known yet, so a header's time is not the 
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
-from feiqian.consensus import comet_json, headers, merkle
+from feiqian.consensus import comet_json, headers, light, merkle
 from feiqian.consensus.comet_json import KeyJson, MalformedJson
 from feiqian.consensus.genesis_file import ConsensusParams, Genesis
 from feiqian.consensus.headers import (
@@ -27,6 +26,8 @@ from feiqian.consensus.headers import (
     Validator,
     ValidatorSet,
 )
+from feiqian.consensus.key_files import read_private_key, write_key_file
+from feiqian.consensus.light import LightBlock
 from feiqian.core.errors import Fault
 from feiqian.state.archive import ArchiveRow
 
@@ -57,15 +58,7 @@ class SoloSigner:
             FileExistsError: there is a file already; a validator's key is never overwritten.
         """
         signer = cls(os.urandom(32))
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(signer._encode())
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(beside, path)
-        finally:
-            os.unlink(beside)
+        write_key_file(path, signer._encode())
         return signer
 
     @classmethod
@@ -77,15 +70,11 @@ class SoloSigner:
         """
         try:
             value = msgspec.json.decode(path.read_bytes(), type=_KeyFileJson)
-            if value.priv_key.type != comet_json.PRIVATE_KEY_TYPE:
-                raise MalformedJson(f"priv_key: only {comet_json.PRIVATE_KEY_TYPE} is accepted")
-            private_key = comet_json.read_base64(value.priv_key.value, "priv_key")
+            private_key = read_private_key(value.priv_key)
             public_key = comet_json.read_public_key(value.pub_key, "pub_key")
             address = comet_json.read_hex(value.address, "address", (headers.ADDRESS_BYTES,))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MalformedJson) as error:
             raise Fault(f"validator key file {path.name}: {error}") from None
-        if len(private_key) != 64:
-            raise Fault(f"validator key file {path.name}: priv_key has {len(private_key)} bytes; expected 64")
         signer = cls(private_key[:32])
         if (signer._private_key, signer.public_key, signer.address) != (private_key, public_key, address):
             raise Fault(f"validator key file {path.name}: address, public and private key do not belong together")
@@ -142,12 +131,7 @@ def make_archive_row(
         params=params or genesis.params,
     )
     block_id = BlockID(header.hash(), headers.part_set_header(header, bundles, last_commit))
-    return ArchiveRow(
-        height,
-        msgspec.json.encode(comet_json.write_header(header)),
-        msgspec.json.encode(comet_json.write_commit(_sign(signer, header, block_id))),
-        msgspec.json.encode(comet_json.write_validators(validators)),
-    )
+    return light.archive_row(LightBlock(header, _sign(signer, header, block_id), validators))
 
 
 def make_header(

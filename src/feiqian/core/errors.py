@@ -19,7 +19,14 @@ class InvalidTransaction(Exception):
 
 
 class InvalidBlock(Exception):
-    """A proposer's fault: the proposal is refused, by an answer and never by an exception through the engine."""
+    """A proposer's fault: the proposal is refused, by an answer and never by an exception through the engine.
+
+    `rule` is the name of what was broken: that of a transaction's error, or of a rule for blocks.
+    """
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 class Fault(Exception):

@@ -2,6 +2,8 @@
 
 import hashlib
 
+VALIDATOR_ADDRESS_BYTES = 20
+
 
 class Domain:
     """One purpose of hashing: SHA-256(SHA-256(tag) ‖ SHA-256(tag) ‖ data), the construction of BIP 340."""
@@ -23,3 +25,8 @@ class Domain:
 def sha256(data: bytes) -> bytes:
     """Return the plain SHA-256 of `data`, where a published format asks for it."""
     return hashlib.sha256(data).digest()
+
+
+def validator_address(public_key: bytes) -> bytes:
+    """Return the 20-byte address by which CometBFT names the validator with this Ed25519 key."""
+    return sha256(public_key)[:VALIDATOR_ADDRESS_BYTES]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 ENVIRONMENT_PREFIX = "FEIQIAN"
-TABLES = ("node", "gateway")
+TABLES = ("node", "comet", "gateway")
 
 T = TypeVar("T", bound=msgspec.Struct)
 

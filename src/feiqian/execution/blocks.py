@@ -1,6 +1,7 @@
 """Runs a block: a pure function of committed state and the block to results, events and writes.
 
-Order: upgrade step, due triggers, then transactions. Each runs on an overlay that is kept or dropped whole.
+Order: upgrade step, what consensus proved of validators, due triggers, then transactions. Each runs on an overlay that
+is kept or dropped whole.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,28 +27,53 @@ from feiqian.ledger.errors import SponsorOverLimit, TransactionReplayed
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.records import Parameters
 from feiqian.ledger.replay import ReplayReader
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.modules import Handler
 from feiqian.state.replay import REPLAY_DIGESTS, ReplayDigest, replay_digest
+from feiqian.state.rows import BUNDLE, open_bundle
 from feiqian.state.tables import BlockState, Changes, Overlay, Reader
 from feiqian.state.tree import root_of
+
+__all__ = [
+    "BLOCK",
+    "BUNDLE",
+    "MAX_BUNDLE_BYTES",
+    "RESULT",
+    "RESULTS_CODEC",
+    "Block",
+    "Outcome",
+    "Result",
+    "StoredResult",
+    "Unprepared",
+    "bundle_results",
+    "execute_block",
+    "has_due_triggers",
+    "has_room_later",
+    "open_bundle",
+]
 
 MAX_BUNDLE_BYTES = 256 * 1024
 _REFUSED_ID = Domain("feiqian/refused-transaction/v1")
 _TRIGGER_ID = Domain("feiqian/trigger/v1")
+_MISBEHAVIOUR_ID = Domain("feiqian/misbehaviour/v1")
 _BUNDLE_RESULTS = Domain("feiqian/bundle-results/v1")
 _NO_SIGNERS: frozenset[PublicKey] = frozenset()
 
 
 class Block(Record):
-    """What consensus decided: the bundles in order; height and time stand in the header too."""
+    """What consensus decided: the bundles in order; height and time stand in the header too.
+
+    `misbehaviour` is what it proved of validators. A bundle is read with `open_bundle`.
+    """
 
     height: Height
     time_ms: TimeMs
     bundles: tuple[bytes, ...]
+    misbehaviour: tuple[Misbehaviour, ...]
 
 
 class Result(Record):
-    """What became of a transaction or trigger. `number` 0: done; otherwise the rule of `codespace` that refused it."""
+    """What became of a transaction, trigger or misbehaviour. `number` 0: done; else the rule that refused it."""
 
     codespace: str
     number: Uint32
@@ -64,7 +90,6 @@ class StoredResult(Record):
 
 
 BLOCK: Codec[Block] = Codec(Block, "block")
-BUNDLE: Codec[tuple[bytes, ...]] = Codec(tuple[bytes, ...], "bundle")
 RESULT: Codec[Result] = Codec(Result, "result")
 RESULTS_CODEC: Codec[tuple[StoredResult, ...]] = Codec(tuple[StoredResult, ...], "results")
 
@@ -79,16 +104,16 @@ class Unprepared(NamedTuple):
 class Outcome(NamedTuple):
     """All that a block does.
 
-    `results` are (id, encoded Result), the first `triggers` of them of triggers, then one for each transaction. Of a
-    block that is being proposed, `left_out` are the places of transactions that may not stand in it, with the reason,
-    and those from place `taken` on did not fit; otherwise none is left out and all are taken.
+    `results` are (id, encoded Result), the first `unasked` of them of misbehaviour and triggers, then one for each
+    transaction. Of a block that is being proposed, `left_out` are the places of transactions that may not stand in it,
+    with the reason, and those from place `taken` on did not fit; otherwise none is left out and all are taken.
     """
 
     results: tuple[tuple[bytes, bytes], ...]
     changes: Changes
     replay_ids: tuple[tuple[int, bytes], ...]
     work: int
-    triggers: int
+    unasked: int
     taken: int
     left_out: tuple[tuple[int, InvalidTransaction], ...]
     is_empty: bool
@@ -115,6 +140,7 @@ def execute_block(
     block: BlockInfo,
     transactions: Sequence[Prepared | Unprepared],
     *,
+    misbehaviour: Sequence[Misbehaviour] = (),
     is_proposal: bool = False,
     is_in_memory: bool = False,
 ) -> Outcome:
@@ -138,18 +164,16 @@ def execute_block(
     if not (has_upgraded or is_in_memory):
         # What lies in the store may be of the shape before an upgrade, which only its migrations read.
         _read_ahead(state, transactions)
-    triggers_work = _run_triggers(run, results)
-    triggers_run = len(results)
+    unasked_work = _run_misbehaviour(run, misbehaviour, results) + _run_triggers(run, results)
+    unasked = len(results)
     taken, left_out, replay_ids, work = _run_transactions(
-        run, transactions, results, triggers_work, is_proposal=is_proposal
+        run, transactions, results, unasked_work, is_proposal=is_proposal
     )
     is_empty = not (results or has_upgraded)
     if not is_empty:
         run.meter.write()
         _record_digests(run, results, replay_ids)
-    return Outcome(
-        tuple(results), state.changes(), tuple(replay_ids), work, triggers_run, taken, tuple(left_out), is_empty
-    )
+    return Outcome(tuple(results), state.changes(), tuple(replay_ids), work, unasked, taken, tuple(left_out), is_empty)
 
 
 def has_room_later(refusal: InvalidTransaction, sponsor: str, served: Collection[str]) -> bool:
@@ -183,6 +207,16 @@ def _read_ahead(state: BlockState, transactions: Sequence[Prepared | Unprepared]
                         balances.add(balance_key(account, asset))
     state.read_ahead(ACCOUNTS, sorted(accounts))
     state.read_ahead(BALANCES, sorted(balances))
+
+
+def _run_misbehaviour(run: _Run, misbehaviour: Sequence[Misbehaviour], results: list[tuple[bytes, bytes]]) -> int:
+    total = 0
+    for place, proved in enumerate(misbehaviour):
+        own_id = _MISBEHAVIOUR_ID.hash(run.block.height.to_bytes(8, "big") + place.to_bytes(4, "big"))
+        result = _attempt(run, _context(run, own_id, None, _NO_SIGNERS), run.registry.misbehaviour, (proved,), 0)
+        results.append((own_id, encode(result)))
+        total += result.work
+    return total
 
 
 def _run_triggers(run: _Run, results: list[tuple[bytes, bytes]]) -> int:

@@ -13,19 +13,32 @@ from stdnum.cn import uscc as uscc_number
 from feiqian.core import addresses
 from feiqian.core.errors import InvalidTransaction
 from feiqian.core.hashing import Domain
-from feiqian.core.signatures import SCHEMES, PublicKey, check_key
+from feiqian.core.signatures import ED25519, SCHEMES, PublicKey, check_key
 from feiqian.execution.registry import Registry, RegistryDispatcher
 from feiqian.execution.upgrades import APP_VERSION
 from feiqian.ledger.accounts import address_of, administration_of, open_account, set_administration
 from feiqian.ledger.context import BlockInfo, Context, Event
 from feiqian.ledger.members import add_member
 from feiqian.ledger.parameters import set_parameters
-from feiqian.ledger.records import Member, Parameters, Policy, PolicyKey, PolicyRule, RoleThreshold
-from feiqian.state.tables import BlockState, Changes, Overlay
+from feiqian.ledger.records import (
+    Member,
+    NodeName,
+    NodeRecord,
+    Parameters,
+    Policy,
+    PolicyKey,
+    PolicyRule,
+    Power,
+    RoleThreshold,
+    ValidatorRecord,
+)
+from feiqian.ledger.validators import check_founding_validator, check_node, put_node, put_validator
+from feiqian.state.replay import REPLAY_DIGESTS
+from feiqian.state.tables import BlockState, Changes, Overlay, Reader
 
 _GENESIS_ORIGIN = Domain("feiqian/genesis/v1")
 _ACCOUNT_SALT = Domain("feiqian/genesis-account-salt/v1")
-_RESERVED = ("chain", "parameters", "members", "accounts", "validators")
+_RESERVED = ("chain", "parameters", "members", "accounts", "validators", "nodes")
 SALT_BYTES = 16
 
 
@@ -83,12 +96,20 @@ class AccountEntry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ValidatorEntry(msgspec.Struct, forbid_unknown_fields=True):
-    """`[[validators]]`: a node whose signature counts; a solo ledger makes its own and needs none here."""
+    """`[[validators]]`: a node whose vote counts, `public_key` `"ed25519:<hex>"`; a solo ledger has none here."""
 
-    name: str
+    name: NodeName
     member: str
     public_key: str
-    power: int = 1
+    power: Power = 1
+
+
+class NodeEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """`[[nodes]]`: a node that the network's nodes let in as a peer; `public_key` as a validator's."""
+
+    name: NodeName
+    member: str
+    public_key: str
 
 
 class ChainEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -105,6 +126,7 @@ class Consortium(msgspec.Struct):
     accounts: list[AccountEntry]
     parameters: dict[str, int] = {}
     validators: list[ValidatorEntry] = []
+    nodes: list[NodeEntry] = []
 
 
 KeyResolver = Callable[[str], str]
@@ -118,6 +140,15 @@ def compile_consortium(path: Path, registry: Registry, resolve_key: KeyResolver 
         ConsortiumError: not TOML, an unknown field or table, a wrong identifier, a key that does not resolve,
             or anything that the ledger's own rules refuse.
     """
+    return compile_document(read_consortium(path, registry), registry, resolve_key)
+
+
+def read_consortium(path: Path, registry: Registry) -> dict[str, Any]:
+    """Return what a consortium file says, nothing of it checked but the names of its tables.
+
+    Raises:
+        ConsortiumError: it cannot be read, is not TOML, or has a table that belongs to nobody.
+    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -129,6 +160,17 @@ def compile_consortium(path: Path, registry: Registry, resolve_key: KeyResolver 
     unknown = set(document) - set(_RESERVED) - {module.name for module in registry.modules}
     if unknown:
         raise ConsortiumError(f"{path.name}: no module is called {sorted(unknown)[0]!r}")
+    return document
+
+
+def compile_document(
+    document: dict[str, Any], registry: Registry, resolve_key: KeyResolver | None = None
+) -> dict[str, Any]:
+    """Return the genesis app state that a consortium file's document becomes; its keys are made explicit in place.
+
+    Raises:
+        ConsortiumError: see `compile_consortium`.
+    """
     for account in document.get("accounts", []):
         for key in account.get("keys", []):
             key["key"] = _explicit_key(key.get("key", ""), resolve_key)
@@ -174,6 +216,7 @@ def _run_genesis(
         names = {entry.name: _open(ctx, entry) for entry in consortium.accounts}
         for entry in consortium.members:
             _hand_administration(ctx, entry, names)
+        _write_network(ctx, consortium)
         for module in registry.modules:
             section = {} if module.name in _RESERVED else _resolve_names(app_state.get(module.name, {}), names)
             if module.genesis is not None:
@@ -184,6 +227,31 @@ def _run_genesis(
         raise ConsortiumError(f"{refusal.codespace}: {refusal.message}") from None
     overlay.keep()
     return state.changes(), ctx.events
+
+
+def hand_over_changes(
+    registry: Registry, committed: Reader, app_state: Mapping[str, Any], time_ms: int, height: int
+) -> Changes:
+    """Return what makes the beginning of a network of a solo ledger's state: its validators and nodes come.
+
+    Ids used up go: whoever signs for the network signs another chain's id, so none of them can come again.
+
+    Raises:
+        ConsortiumError: the ledger's rules refuse a validator or node.
+    """
+    consortium = _parse(app_state)
+    state = BlockState(committed)
+    overlay = Overlay(state)
+    block = BlockInfo(consortium.chain.id, height, time_ms)
+    ctx = Context(overlay, block, height.to_bytes(32, "big"), None, frozenset(), RegistryDispatcher(registry))
+    try:
+        _write_network(ctx, consortium)
+    except InvalidTransaction as refusal:
+        raise ConsortiumError(f"{refusal.codespace}: {refusal.message}") from None
+    for key, _ in list(REPLAY_DIGESTS.scan(overlay)):
+        REPLAY_DIGESTS.delete(overlay, key)
+    overlay.keep()
+    return state.changes()
 
 
 def account_names(app_state: Mapping[str, Any]) -> dict[str, bytes]:
@@ -310,6 +378,24 @@ def _hand_administration(ctx: Context, entry: MemberEntry, names: Mapping[str, b
         raise ConsortiumError(f'member {entry.id!r}: administration is "@name" of an account, not {address!r}')
     if administration_of(ctx.state, entry.id) != address:
         set_administration(ctx, entry.id, address)
+
+
+def _write_network(ctx: Context, consortium: Consortium) -> None:
+    for entry in consortium.validators:
+        record = ValidatorRecord(entry.member, entry.name, entry.power)
+        check_founding_validator(ctx, _raw_key(entry), record)
+        put_validator(ctx, _raw_key(entry), record)
+    for entry in consortium.nodes:
+        record = NodeRecord(entry.member, entry.name)
+        check_node(ctx, _raw_key(entry), record)
+        put_node(ctx, _raw_key(entry), record)
+
+
+def _raw_key(entry: ValidatorEntry | NodeEntry) -> bytes:
+    key = parse_key(entry.public_key)
+    if key.scheme != ED25519:
+        raise ConsortiumError(f"{entry.name!r}: CometBFT's keys are Ed25519 here, ed25519:<hex>")
+    return key.data
 
 
 def _salt(entry: AccountEntry) -> bytes:

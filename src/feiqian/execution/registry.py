@@ -16,6 +16,7 @@ from feiqian.core.transactions import Transaction
 from feiqian.execution.errors import ERRORS as EXECUTION_ERRORS
 from feiqian.execution.tables import TABLES as EXECUTION_TABLES
 from feiqian.ledger.context import Context, Event, Message, Trigger
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.modules import Handler, Invariant, Module
 from feiqian.state.tables import Table
 
@@ -31,6 +32,7 @@ class Registry:
         self.modules: tuple[Module, ...] = tuple(modules)
         self.handlers: dict[type[Message], Handler] = {}
         self.triggers: dict[type[Trigger], Handler] = dict(ledger.TRIGGERS)
+        self.misbehaviour: dict[type[Misbehaviour], Handler] = {Misbehaviour: self._take_misbehaviour}
         self.tables: dict[str, Table[Any]] = {}
         self.errors: dict[tuple[str, int], type[InvalidTransaction]] = {}
         self.invariants: tuple[Invariant, ...] = tuple(ledger.INVARIANTS)
@@ -70,6 +72,11 @@ class Registry:
         self._add_errors(module.errors)
         self._add_events(module.events)
         self.invariants += module.invariants
+
+    def _take_misbehaviour(self, ctx: Context, misbehaviour: Misbehaviour) -> None:
+        for module in self.modules:
+            if module.misbehaviour is not None:
+                module.misbehaviour(ctx, misbehaviour)
 
     def _add_tables(self, tables: Iterable[Table[Any]]) -> None:
         for table in tables:

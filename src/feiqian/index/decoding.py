@@ -7,7 +7,7 @@ import msgspec
 from feiqian.core.errors import InvalidTransaction
 from feiqian.core.transactions import Transaction, decode_signed, transaction_id
 from feiqian.core.wire import Stored
-from feiqian.execution.blocks import BLOCK, BUNDLE, RESULT, RESULTS_CODEC, Result
+from feiqian.execution.blocks import BLOCK, RESULT, RESULTS_CODEC, Result, open_bundle
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import Event
 
@@ -21,7 +21,7 @@ class DecodedTransaction(NamedTuple):
 
 
 class DecodedResult(NamedTuple):
-    """A result with the transaction that it belongs to; None for a trigger."""
+    """A result with the transaction that it belongs to; None for misbehaviour and for a trigger."""
 
     id: bytes
     result: Result
@@ -29,15 +29,15 @@ class DecodedResult(NamedTuple):
 
 
 def decode_results(registry: Registry, committed: Stored) -> list[DecodedResult]:
-    """Return the block's results in order: triggers first, then one for each transaction."""
+    """Return the block's results in order: those nobody asked for first, then one for each transaction."""
     stored = RESULTS_CODEC.decode_trusted(committed.results)
     transactions = decode_transactions(registry, committed.block)
-    triggers = len(stored) - len(transactions)
+    unasked = len(stored) - len(transactions)
     decode = RESULT.decode_trusted
-    decoded = [DecodedResult(entry.id, decode(entry.result), None) for entry in stored[:triggers]]
+    decoded = [DecodedResult(entry.id, decode(entry.result), None) for entry in stored[:unasked]]
     decoded.extend(
         DecodedResult(entry.id, decode(entry.result), asked)
-        for entry, asked in zip(stored[triggers:], transactions, strict=True)
+        for entry, asked in zip(stored[unasked:], transactions, strict=True)
     )
     return decoded
 
@@ -47,7 +47,7 @@ def decode_transactions(registry: Registry, block: bytes) -> list[DecodedTransac
     return [
         decode_transaction(registry, signed)
         for bundle in BLOCK.decode_trusted(block).bundles
-        for signed in _unbundle(bundle)
+        for signed in open_bundle(bundle)
     ]
 
 
@@ -64,10 +64,3 @@ def decode_events(registry: Registry, result: Result) -> list[Event]:
     """Return the events of a result in order."""
     decode = registry.event_codec.decode_trusted
     return [decode(data) for data in result.events]
-
-
-def _unbundle(bundle: bytes) -> tuple[bytes, ...]:
-    try:
-        return BUNDLE.decode(bundle)
-    except InvalidTransaction:
-        return (bundle,)

@@ -103,11 +103,11 @@ class IndexReader:
 
     def height(self) -> int | None:
         """Return the height up to which everything is indexed; None before the index has begun."""
-        with self.engine.connect() as connection:
-            try:
-                return connection.execute(sa.select(MARKER.c.height)).scalar_one_or_none()
-            except _NO_TABLES:
-                return None
+        return self._marked(MARKER.c.height)
+
+    def first_height(self) -> int | None:
+        """Return the first height whose block is indexed, or will be; None before the index has begun."""
+        return self._marked(MARKER.c.base_height + 1)
 
     def events(self, scope: Scope | None, after: int, limit: int, until: int | None = None) -> list[EventRow]:
         """Return the events after a position, up to another, that concern this scope, oldest first."""
@@ -272,6 +272,13 @@ class IndexReader:
                 return RowsAsOf(marker.base_height, first_time_ms, connection.execute(question).all())
         except _NO_TABLES as error:
             raise IndexAway(f"the index cannot answer now: {type(error).__name__}") from error
+
+    def _marked(self, column: sa.ColumnElement[int]) -> int | None:
+        with self.engine.connect() as connection:
+            try:
+                return connection.execute(sa.select(column)).scalar_one_or_none()
+            except _NO_TABLES:
+                return None
 
     def _result_with_event(self, at: int) -> int:
         """Return the position of the result whose event stands at a position, or of the last with one before it."""

@@ -22,6 +22,7 @@ from feiqian.ledger.parameters import PARAMETERS
 from feiqian.ledger.postings import OUTFLOWS
 from feiqian.ledger.triggers import SCHEDULED, SEQUENCES
 from feiqian.ledger.upgrades import UPGRADES
+from feiqian.ledger.validators import NODES, VALIDATORS
 from feiqian.state.tables import Table
 
 __all__ = ["ERRORS", "EVENTS", "INVARIANTS", "TABLES", "TRIGGERS"]
@@ -41,6 +42,8 @@ TABLES: tuple[Table[Any], ...] = (
     PARAMETERS,
     USAGE,
     UPGRADES,
+    VALIDATORS,
+    NODES,
 )
 
 EVENTS: tuple[type[Event], ...] = (*events.EVENTS, documents.DocumentCommitted)

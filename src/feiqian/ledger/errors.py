@@ -321,6 +321,60 @@ class TooManyHolds(LedgerError):
     number = 52
 
 
+class NoValidators(LedgerError):
+    """The ledger has no validators: a solo ledger's one node signs its blocks."""
+
+    number = 53
+
+
+class ValidatorUnknown(LedgerError):
+    """No validator has this key."""
+
+    number = 54
+
+
+class NodeUnknown(LedgerError):
+    """No node with this key is registered."""
+
+    number = 55
+
+
+class KeyTaken(LedgerError):
+    """The key is that of another member's validator, or of a node that is registered already."""
+
+    number = 56
+
+
+class NameTaken(LedgerError):
+    """Another validator, or another node, has this name."""
+
+    number = 57
+
+
+class MalformedValidator(LedgerError):
+    """A validator's or node's member, name or power does not have the required form."""
+
+    number = 58
+
+
+class LastValidator(LedgerError):
+    """The set of validators never becomes empty."""
+
+    number = 59
+
+
+class TotalPowerExceeded(LedgerError):
+    """The validators' powers add up to more than CometBFT counts."""
+
+    number = 60
+
+
+class TooMuchPowerLeaves(LedgerError):
+    """Validators that stay keep at least two thirds of the power that the set had at the block's start."""
+
+    number = 61
+
+
 ERRORS: tuple[type[InvalidTransaction], ...] = (
     MemberUnknown,
     MemberExists,
@@ -374,4 +428,13 @@ ERRORS: tuple[type[InvalidTransaction], ...] = (
     NotAdministration,
     NotMembersAccount,
     TooManyHolds,
+    NoValidators,
+    ValidatorUnknown,
+    NodeUnknown,
+    KeyTaken,
+    NameTaken,
+    MalformedValidator,
+    LastValidator,
+    TotalPowerExceeded,
+    TooMuchPowerLeaves,
 )

@@ -3,10 +3,20 @@
 from typing import Self
 
 from feiqian.core.addresses import Address
-from feiqian.core.encoding import AmountMinor, AssetId, Hash32, MemberId, PositiveMinor, ShortText, TimeMs, Uint32
+from feiqian.core.encoding import (
+    AmountMinor,
+    AssetId,
+    Hash32,
+    MemberId,
+    PositiveMinor,
+    ShortText,
+    TimeMs,
+    Uint32,
+    Uint63,
+)
 from feiqian.core.signatures import PublicKey
 from feiqian.ledger.context import Event, IsOwn
-from feiqian.ledger.records import Asset, Freezer, Leg, Member, Parameters, Policy
+from feiqian.ledger.records import Asset, Freezer, Leg, Member, NodeName, Parameters, Policy
 
 
 class MemberAdded(Event, tag="ledger.MemberAdded"):
@@ -275,6 +285,41 @@ class PendingExpired(Event, tag="ledger.PendingExpired"):
         return self.parties
 
 
+class ValidatorSet(Event, tag="ledger.ValidatorSet"):
+    """A validator was added (power before 0), weighed anew or removed (power 0); it acts two heights later."""
+
+    public_key: Hash32
+    member: MemberId
+    name: NodeName
+    power_before: Uint63
+    power: Uint63
+
+    def members(self) -> tuple[str, ...]:
+        return (self.member,)
+
+
+class NodeRegistered(Event, tag="ledger.NodeRegistered"):
+    """The network's nodes let this one in as a peer from here on."""
+
+    public_key: Hash32
+    member: MemberId
+    name: NodeName
+
+    def members(self) -> tuple[str, ...]:
+        return (self.member,)
+
+
+class NodeRemoved(Event, tag="ledger.NodeRemoved"):
+    """This node is let in as a peer no longer."""
+
+    public_key: Hash32
+    member: MemberId
+    name: NodeName
+
+    def members(self) -> tuple[str, ...]:
+        return (self.member,)
+
+
 class ParametersSet(Event, tag="ledger.ParametersSet"):
     """The consensus parameters that hold from the next block on."""
 
@@ -309,4 +354,7 @@ EVENTS: tuple[type[Event], ...] = (
     PendingWithdrawn,
     PendingExpired,
     ParametersSet,
+    ValidatorSet,
+    NodeRegistered,
+    NodeRemoved,
 )

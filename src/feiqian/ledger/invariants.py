@@ -12,8 +12,10 @@ from feiqian.ledger.assets import ASSETS
 from feiqian.ledger.authority import ACCOUNTS
 from feiqian.ledger.balances import BALANCES, EMPTY
 from feiqian.ledger.holds import HOLD_COUNTS, HOLDS, MAX_OPEN_HOLDS
+from feiqian.ledger.members import MEMBERS
 from feiqian.ledger.records import Balance
 from feiqian.ledger.triggers import SCHEDULED
+from feiqian.ledger.validators import MAX_TOTAL_POWER, NODES, VALIDATORS, validator_set
 from feiqian.state.tables import Overlay, Table
 
 R = TypeVar("R", bound=Record)
@@ -164,6 +166,36 @@ def _without_expiry(table: Table[Any], scope: Scope) -> Iterator[str]:
             yield f"{table.name} {key.hex()} has no trigger that ends it"
 
 
+def validators_can_decide(scope: Scope) -> Iterator[str]:
+    """The powers are within what CometBFT counts; whoever stays kept two thirds of what there was: never nobody."""
+    if not scope.reaches(VALIDATORS):
+        return
+    total = former = sum([power for _, power in validator_set(scope.after)])
+    if total > MAX_TOTAL_POWER:
+        yield f"the validators' powers add up to {total}, above {MAX_TOTAL_POWER}"
+    if scope.is_all:
+        return
+    lost = 0
+    for _, new, old in scope.changes(VALIDATORS):
+        new_power, old_power = new.power if new else 0, old.power if old else 0
+        former += old_power - new_power
+        lost += max(0, old_power - new_power)
+    if lost * 3 > former:
+        yield f"validators lost {lost} of {former} in one block"
+
+
+def nodes_have_members(scope: Scope) -> Iterator[str]:
+    """Each validator and each node is run by a member that the ledger knows."""
+    yield from _without_member(VALIDATORS, scope)
+    yield from _without_member(NODES, scope)
+
+
+def _without_member(table: Table[Any], scope: Scope) -> Iterator[str]:
+    for key, record, _ in scope.changes(table):
+        if record is not None and not MEMBERS.has(scope.after, record.member.encode()):
+            yield f"{table.name} {key.hex()} is run by {record.member!r}, which is no member"
+
+
 def _figures(balance: Balance) -> str:
     return f"posted {balance.posted_minor}, held {balance.held_minor}, limit {balance.limit_minor}"
 
@@ -177,4 +209,6 @@ INVARIANTS = (
     holds_are_counted,
     members_have_administrations,
     expiries_are_scheduled,
+    validators_can_decide,
+    nodes_have_members,
 )

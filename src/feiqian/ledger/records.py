@@ -214,6 +214,25 @@ class Upgrade(Record):
     app_version: Uint32
 
 
+NodeName = Annotated[str, Meta(min_length=1, max_length=64)]
+Power = Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class ValidatorRecord(Record):
+    """A validator, by whom and under which name it is run; the key is its Ed25519 key."""
+
+    member: MemberId
+    name: NodeName
+    power: Power
+
+
+class NodeRecord(Record):
+    """A node that the network's nodes let in as a peer; the key is its Ed25519 key."""
+
+    member: MemberId
+    name: NodeName
+
+
 class Sequence(Record):
     """A counter that never goes back."""
 

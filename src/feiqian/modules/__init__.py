@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from feiqian.core.errors import InvalidTransaction
 from feiqian.ledger.context import Context, Event, Message, Trigger
 from feiqian.ledger.invariants import Scope
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.state.tables import Table
 
 Handler = Callable[[Context, Any], None]
@@ -29,6 +30,7 @@ class Module:
     """All that a capability brings to the ledger.
 
     `genesis` takes the module's table of `consortium.toml` (already plain Python values) and writes its first records;
+    `misbehaviour` is told what consensus proved of a validator, before anything else in its block runs;
     `migrations` maps an app version to the step that brings records to it.
     """
 
@@ -40,4 +42,5 @@ class Module:
     triggers: Mapping[type[Trigger], Handler] = field(default_factory=dict[type[Trigger], Handler])
     invariants: tuple[Invariant, ...] = ()
     genesis: Callable[[Context, Mapping[str, Any]], None] | None = None
+    misbehaviour: Callable[[Context, Misbehaviour], None] | None = None
     migrations: Mapping[int, Callable[[Context], None]] = field(default_factory=dict[int, Callable[[Context], None]])

@@ -24,7 +24,7 @@ from feiqian.consensus.genesis_file import Genesis, load_genesis
 from feiqian.consensus.solo import SoloSigner, make_archive_row
 from feiqian.core.encoding import Hash32, Height, Record, Uint63, encode
 from feiqian.core.errors import Fault
-from feiqian.execution.blocks import BLOCK, BUNDLE, RESULTS_CODEC, bundle_results
+from feiqian.execution.blocks import BLOCK, RESULTS_CODEC, bundle_results, open_bundle
 from feiqian.node.configuration import Layout
 from feiqian.node.executed import Executed
 from feiqian.node.faults import DONE, start_thread
@@ -58,27 +58,26 @@ class Committer:
     have it back beside a busy thread. Only the sync of a height, one call, goes on beside the other thread.
     """
 
-    def __init__(self, store: Store, genesis: Genesis, signer: SoloSigner, pruner: Pruner) -> None:
+    def __init__(self, store: Store, pruner: Pruner, archiver: "SoloArchiver | None" = None) -> None:
+        """`archiver` signs heights as they are staged; without one their archive rows come later."""
         self._store = store
-        self._genesis = genesis
-        self._signer = signer
         self._pruner = pruner
-        self._results_before = last_bundle_results(store)
-        self._archive_before = store.archive_row(store.height)
-        self._base: Staged | None = None
+        self._archiver = archiver
         self._turn = threading.Lock()
         self._pruning_times = Times()
 
-    def stage(self, executed: Executed) -> "Made":
-        """Work out all that a height writes; the one before it need not be on disk.
+    def stage(self, executed: Executed, base: Staged | None = None) -> "Made":
+        """Work out all that a height writes; `base` is the one before it where that may not be on disk yet.
 
         Raises:
-            Fault: it does not follow the last one.
+            Fault: it does not follow the base, or the last one on disk.
         """
         times = Times()
         with self._turn:
-            with times.stage("archive"):
-                archive = self._make_archive(executed)
+            archive = None
+            if self._archiver is not None:
+                with times.stage("archive"):
+                    archive = self._archiver.make(executed, self._store.app_hash if base is None else base.app_hash)
             writes = HeightWrites(
                 executed.height,
                 executed.time_ms,
@@ -89,10 +88,8 @@ class Committer:
                 archive,
             )
             with times.stage("tree"):
-                self._base = self._store.stage(writes, self._base)
-        self._results_before = executed.bundle_results
-        self._archive_before = archive
-        return Made(self._base, times)
+                staged = self._store.stage(writes, base)
+        return Made(staged, times)
 
     def write(self, made: "Made") -> Kept:
         """Put a height on disk; returns when it is there.
@@ -112,19 +109,36 @@ class Committer:
         with self._turn, self._pruning_times.stage("prune"):
             self._pruner.step()
 
-    def _make_archive(self, executed: Executed) -> ArchiveRow:
-        base = self._base
-        return make_archive_row(
+
+class SoloArchiver:
+    """Signs one height after another with the solo ledger's one key."""
+
+    def __init__(self, store: Store, genesis: Genesis, signer: SoloSigner) -> None:
+        self._genesis = genesis
+        self._signer = signer
+        self._results_before = last_bundle_results(store)
+        self._row_before = store.archive_row(store.height)
+
+    def make(self, executed: Executed, app_hash_before: bytes) -> ArchiveRow:
+        """Return the row of the height after the one that was asked for before.
+
+        Raises:
+            Fault: it does not follow that one.
+        """
+        row = make_archive_row(
             self._genesis,
             self._signer,
-            None if executed.height == self._genesis.initial_height else self._archive_before,
+            None if executed.height == self._genesis.initial_height else self._row_before,
             height=executed.height,
             time_ms=executed.time_ms,
             bundles=BLOCK.decode_trusted(executed.block).bundles,
-            app_hash_before=self._store.app_hash if base is None else base.app_hash,
+            app_hash_before=app_hash_before,
             results_before=self._results_before,
             app_version=executed.app_version,
         )
+        self._results_before = executed.bundle_results
+        self._row_before = row
+        return row
 
 
 class Made(NamedTuple):
@@ -214,7 +228,7 @@ def last_bundle_results(store: Store) -> tuple[bytes, ...]:
     if stored is None:
         return ()
     results = [(entry.id, entry.result) for entry in RESULTS_CODEC.decode_trusted(stored.results)]
-    counts = [len(BUNDLE.decode_trusted(bundle)) for bundle in BLOCK.decode_trusted(stored.block).bundles]
+    counts = [len(open_bundle(bundle)) for bundle in BLOCK.decode_trusted(stored.block).bundles]
     place = len(results) - sum(counts)
     digests: list[bytes] = []
     for count in counts:
@@ -231,14 +245,18 @@ def _serve(stream: BufferedRWPair) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         store = Store.open(layout.ledger, plain_tables=frozenset(filter(None, plain_tables.split(","))))
         pruner = Pruner(store, int(past_heights), int(keep_blocks), layout.segments)
-        committer = Committer(store, load_genesis(layout.genesis), SoloSigner.load(layout.validator_key), pruner)
+        archiver = SoloArchiver(store, load_genesis(layout.genesis), SoloSigner.load(layout.validator_key))
+        committer = Committer(store, pruner, archiver)
         to_write: queue.Queue[Made | None] = queue.Queue(maxsize=1)
         tune_memory()
         write_message(stream, b"open")
         writer = start_thread("write", lambda: _write_all(committer, to_write, stream))
+        base: Staged | None = None
         try:
             while (data := read_message(stream)) is not None:
-                to_write.put(committer.stage(_EXECUTED.decode(data)))
+                made = committer.stage(_EXECUTED.decode(data), base)
+                base = made.staged
+                to_write.put(made)
         except ConnectionResetError:
             pass  # The node is gone: what it sent is finished all the same.
         to_write.put(None)

@@ -20,7 +20,8 @@ Size = Annotated[int, Meta(ge=2**20, le=2**36)]
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table `[node]` of `feiqian.toml`; each key also as `FEIQIAN_NODE_…` in the environment."""
 
-    engine: Literal["solo"] = "solo"
+    engine: Literal["solo", "comet"] = "solo"
+    """Who orders transactions: this process alone, or the members' validators through CometBFT."""
     log_level: LogLevel = "info"
     block_interval_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
     """Time from the start of one block to the start of the next while transactions arrive; a full one starts sooner."""
@@ -46,13 +47,21 @@ class Layout:
         self.directory = directory
         self.settings = directory / "feiqian.toml"
         self.genesis = directory / "genesis.json"
+        self.first_state = directory / "first-state.snapshot"
+        self.origin = directory / "origin"
+        self.handed_over = directory / "handed-over.json"
         self.validator_key = directory / "validator_key.json"
+        self.node_key = directory / "node_key.json"
+        self.comet = directory / "comet"
+        self.sign_state = self.comet / "data" / "priv_validator_state.json"
         self.data = directory / "data"
         self.ledger = self.data / "ledger.lmdb"
         self.block_log = self.data / "block-log"
         self.segments = self.data / "segments"
         self.base_snapshot = self.data / "base.snapshot"
+        self.snapshots = self.data / "snapshots"
         self.socket = self.data / "node.sock"
+        self.abci_socket = self.data / "abci.sock"
         self.lock = self.data / "node.lock"
         self.committer_lock = self.data / "committer.lock"
 

@@ -14,22 +14,21 @@ import structlog
 
 from feiqian.consensus.genesis_file import Genesis
 from feiqian.core.encoding import encode
-from feiqian.core.errors import InvalidTransaction
-from feiqian.core.wire import MAX_DROP_ACCOUNTS, Committed, Drop, Stored
+from feiqian.core.wire import Committed, Drop, Stored
 from feiqian.execution.admission import Prepared
-from feiqian.execution.blocks import MAX_BUNDLE_BYTES, Outcome, execute_block, has_room_later
+from feiqian.execution.blocks import execute_block
 from feiqian.execution.errors import WrongRelease
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
-from feiqian.ledger.errors import TransactionReplayed
 from feiqian.ledger.parameters import get_parameters
-from feiqian.ledger.records import Parameters
 from feiqian.ledger.triggers import next_due_ms
 from feiqian.node.committer import STAGES, CommitterProcess, Kept
 from feiqian.node.executed import Executed, assemble
 from feiqian.node.faults import start_thread
-from feiqian.node.mempool import BUNDLING_BYTES, Left, Mempool
+from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
+from feiqian.node.pace import Pace
+from feiqian.node.proposals import Proposals, cut_bundles
 from feiqian.state.block_log import MAX_BEYOND, BlockLog
 from feiqian.state.layered import Layered, ReplayingReader
 from feiqian.state.store import Store
@@ -40,9 +39,6 @@ BLOCK_HEAD_BYTES = 1024
 
 BEHIND_INTERVAL_MS = 200
 """While the store lacks a block, the next starts so long after the one before: a larger one costs it less."""
-
-EVICT_EVERY_MS = 5_000
-MIN_RETRY_MS, MAX_RETRY_MS = 50, 5_000
 
 
 class Made(NamedTuple):
@@ -91,7 +87,7 @@ class SoloEngine:
         self._clock_ms = clock_ms
         self._committed = committed
         self._stored = stored
-        self._dropped = dropped
+        self._proposals = Proposals(pool, metrics, genesis.initial_height, clock_ms, dropped)
         self._changed = threading.Condition()
         self._is_stopping = False
         self._ahead: deque[Made] = deque()
@@ -100,12 +96,8 @@ class SoloEngine:
         self._time_ms = store.time_ms
         self._owes_proof = _owes_proof(store)
         self._begun_s = 0.0
-        self._evicted_at_ms = 0
         self._next_trigger_ms = next_due_ms(BlockState(store))
-        self._full_count = 2**31
-        self._work_permille = 1000
-        self._ms_per_transaction = 0.1
-        self._kept_at_s = 0.0
+        self._pace = Pace()
 
     def start(self) -> None:
         """Begin to make blocks; the first block of a ledger is made at once."""
@@ -130,8 +122,12 @@ class SoloEngine:
 
     def retry_after_ms(self) -> int:
         """Return after how long half of what the pool holds should have left it."""
-        wait_ms = int(self._pool.size.transactions * self._ms_per_transaction / 2)
-        return max(MIN_RETRY_MS, min(MAX_RETRY_MS, wait_ms))
+        return self._pace.retry_after_ms(self._pool.size.transactions)
+
+    @property
+    def earliest_ms(self) -> int:
+        """Return the time of the block that would be made now: whatever may not stand in it yet waits apart."""
+        return self._next_time_ms()
 
     @property
     def stored_height(self) -> int:
@@ -174,7 +170,7 @@ class SoloEngine:
         interval_ms = max(self._interval_ms, BEHIND_INTERVAL_MS) if self._ahead else self._interval_ms
         rest_ms = max(0, interval_ms - int((time.monotonic() - self._begun_s) * 1000))
         if self._pool.waiting:
-            if self._pool.waiting >= self._full_count:
+            if self._pool.waiting >= self._proposals.full_count:
                 return 0
             if self._ahead and self._pool.checking > self._pool.waiting:
                 return None  # the workers have more than a block would hold now: it waits for them or for the store
@@ -195,7 +191,7 @@ class SoloEngine:
             made = self._execute(_on_top(view, ahead))
         if made is not None:
             self._commit(made)
-        self._tell_of_dropped()
+        self._proposals.tell_of_dropped()
 
     def _commit(self, made: Made) -> None:
         """Put a block into the log, tell of it, and hand it on."""
@@ -215,77 +211,25 @@ class SoloEngine:
         block, begun_s = self.next_block(), time.monotonic()
         parameters = get_parameters(BlockState(reader))
         with self._metrics.stage("cut"):
-            candidates = self._cut(block, parameters)
+            candidates = self._proposals.cut(block, parameters, parameters.max_block_bytes - BLOCK_HEAD_BYTES)
         is_due = self._next_trigger_ms is not None and self._next_trigger_ms <= block.time_ms
         is_first = block.height == self._genesis.initial_height
         if not (candidates or is_due or self._owes_proof or is_first):
             return None
         with self._metrics.stage("execute"):
             outcome = execute_block(self._registry, reader, reader, block, candidates, is_proposal=True)
-        chosen = self._choose(candidates, outcome)
+        chosen = self._proposals.choose(candidates, outcome)
         if outcome.is_empty and not (self._owes_proof or is_first):
             return None
         with self._metrics.stage("assemble"):
-            bundles = [tuple([prepared.signed for prepared in bundle]) for bundle in _cut_bundles(chosen)]
-            executed = assemble(block, bundles, outcome, parameters.app_version)
+            counts, bundles = cut_bundles(chosen)
+            executed = assemble(block, bundles, counts, outcome, parameters.app_version)
             layer = Layered(self._store, outcome.changes, outcome.replay_ids)
             made = Made(executed, encode(outcome.results), layer, chosen)
         self._height, self._time_ms, self._begun_s = block.height, block.time_ms, begun_s
         self._owes_proof = not outcome.is_empty
         self._next_trigger_ms = next_due_ms(BlockState(_on_top(reader, [made])))
         return made
-
-    def _cut(self, block: BlockInfo, parameters: Parameters) -> list[Prepared]:
-        if block.time_ms - self._evicted_at_ms >= EVICT_EVERY_MS:
-            self._evicted_at_ms = block.time_ms
-            self._pool.evict_expired(block.time_ms)
-        if block.height == self._genesis.initial_height:
-            return []
-        max_bytes = parameters.max_block_bytes - BLOCK_HEAD_BYTES
-        candidates = self._pool.cut(block.time_ms, max_bytes, parameters.max_block_work * 1000 // self._work_permille)
-        if self._pool.waiting:
-            self._full_count = len(candidates)
-        return candidates
-
-    def _choose(self, candidates: Sequence[Prepared], outcome: Outcome) -> tuple[Prepared, ...]:
-        """Return what the block holds; what had no room returns to the pool, what may stand in no block is dropped."""
-        refusals = dict(outcome.left_out)
-        chosen = tuple([entry for place, entry in enumerate(candidates[: outcome.taken]) if place not in refusals])
-        admitted_work = sum([entry.admission_work for entry in chosen])
-        if admitted_work:
-            # What running adds to the work of taking in, as a guide to how much the next block is cut from.
-            self._work_permille = max(1000, outcome.work * 950 // admitted_work)
-        if outcome.taken < len(candidates):
-            self._pool.put_back(candidates[outcome.taken :])
-        if not refusals:
-            return chosen
-        served = {entry.transaction.sponsor for entry in chosen}
-        later: list[Prepared] = []
-        dropped: list[Left] = []
-        for place, refusal in refusals.items():
-            entry = candidates[place]
-            if has_room_later(refusal, entry.transaction.sponsor, served):
-                later.append(entry)
-            else:
-                dropped.append(Left(entry, refusal))
-        self._pool.put_back(later)
-        self._pool.drop(dropped)
-        return chosen
-
-    def _tell_of_dropped(self) -> None:
-        """Tell of what was dropped, but for copies of what is on the ledger or still has a chance."""
-        left = self._pool.take_left()
-        if not left:
-            return
-        self._metrics.left_out.inc(len(left))
-        now_ms, held = self._clock_ms(), self._pool.held_ids()
-        drops = {
-            prepared.tx_id: _drop_of(prepared, refusal, now_ms)
-            for prepared, refusal in left
-            if prepared.tx_id not in held and not isinstance(refusal, TransactionReplayed)
-        }
-        if drops:
-            self._dropped(tuple(drops.values()))
 
     def _hear_of_blocks(self) -> None:
         while (kept := self._committer.receive(self._stored_height + 1)) is not None:
@@ -299,30 +243,10 @@ class SoloEngine:
             self._count(made, kept)
 
     def _count(self, made: Made, kept: Kept) -> None:
-        now_s = time.monotonic()
-        if made.transactions and self._kept_at_s:
-            ms_each = (now_s - self._kept_at_s) * 1000 / len(made.transactions)
-            self._ms_per_transaction += (ms_each - self._ms_per_transaction) / 4
-        self._kept_at_s = now_s if self._pool.size.transactions else 0.0
-        self._metrics.height.set(kept.height)
-        self._metrics.blocks.labels("full" if made.executed.results else "empty").inc()
-        self._metrics.transactions.labels("committed").inc(len(made.transactions))
+        self._pace.count(len(made.transactions), is_pool_empty=not self._pool.size.transactions)
         self._metrics.add_stages(STAGES, kept.elapsed_us, kept.cpu_us)
+        self._metrics.count_block(kept.height, len(made.transactions), is_empty=not made.executed.results)
         structlog.get_logger().debug("committed", height=kept.height, transactions=len(made.transactions))
-
-
-def _drop_of(prepared: Prepared, refusal: InvalidTransaction, now_ms: int) -> Drop:
-    transaction = prepared.transaction
-    accounts = dict.fromkeys(claim.account for message in transaction.messages for claim in message.claims())
-    return Drop(
-        prepared.tx_id,
-        now_ms,
-        transaction.sponsor,
-        tuple(accounts)[:MAX_DROP_ACCOUNTS],
-        refusal.codespace,
-        refusal.number,
-        refusal.message[:500],
-    )
 
 
 def _on_top(reader: ReplayingReader, ahead: Sequence[Made]) -> ReplayingReader:
@@ -330,19 +254,6 @@ def _on_top(reader: ReplayingReader, ahead: Sequence[Made]) -> ReplayingReader:
     for made in ahead:
         reader = made.layer.on(reader)
     return reader
-
-
-def _cut_bundles(chosen: Sequence[Prepared]) -> list[list[Prepared]]:
-    bundles: list[list[Prepared]] = []
-    left_bytes = 0
-    for prepared in chosen:
-        size_bytes = len(prepared.signed) + BUNDLING_BYTES
-        if size_bytes > left_bytes:
-            bundles.append([])
-            left_bytes = MAX_BUNDLE_BYTES - BUNDLING_BYTES
-        bundles[-1].append(prepared)
-        left_bytes -= size_bytes
-    return bundles
 
 
 def _owes_proof(store: Store) -> bool:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from feiqian.core.encoding import Hash32, Height, Record, TimeMs, Uint32, Uint63, encode
-from feiqian.execution.admission import encode_bundle
 from feiqian.execution.blocks import Block, Outcome, bundle_results
 from feiqian.ledger.context import BlockInfo
+from feiqian.ledger.validators import Misbehaviour
 
 
 class Executed(Record):
@@ -21,18 +21,25 @@ class Executed(Record):
     replay_ids: tuple[tuple[Uint63, bytes], ...]
 
 
-def assemble(block: BlockInfo, bundles: Sequence[tuple[bytes, ...]], outcome: Outcome, app_version: int) -> Executed:
-    """Return a block of these bundles of signed transactions with what running it gave."""
+def assemble(
+    block: BlockInfo,
+    bundles: Sequence[bytes],
+    counts: Sequence[int],
+    outcome: Outcome,
+    app_version: int,
+    misbehaviour: Sequence[Misbehaviour] = (),
+) -> Executed:
+    """Return a block of these encoded bundles, of so many transactions each, with what running it gave."""
     digests: list[bytes] = []
-    place = outcome.triggers
-    for bundle in bundles:
-        digests.append(bundle_results(outcome.results[place : place + len(bundle)]))
-        place += len(bundle)
+    place = outcome.unasked
+    for count in counts:
+        digests.append(bundle_results(outcome.results[place : place + count]))
+        place += count
     return Executed(
         block.height,
         block.time_ms,
         app_version,
-        encode(Block(block.height, block.time_ms, tuple([encode_bundle(bundle) for bundle in bundles]))),
+        encode(Block(block.height, block.time_ms, tuple(bundles), tuple(misbehaviour))),
         tuple(digests),
         outcome.results,
         tuple(outcome.changes.items()),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from feiqian.consensus import hand_over
 from feiqian.consensus.genesis_file import (
     ConsensusParams,
     Genesis,
@@ -14,11 +15,13 @@ from feiqian.consensus.genesis_file import (
 )
 from feiqian.consensus.headers import ZERO_TIME_NS
 from feiqian.consensus.solo import SoloSigner
-from feiqian.execution.genesis import KeyResolver, compile_consortium, genesis_changes
+from feiqian.core.settings import SettingsError
+from feiqian.execution.genesis import ConsortiumError, KeyResolver, compile_consortium, genesis_changes
 from feiqian.execution.registry import Registry
 from feiqian.execution.upgrades import check_release
 from feiqian.ledger.records import Parameters
 from feiqian.node.configuration import Layout
+from feiqian.state import snapshots
 from feiqian.state.files import sync_directory
 from feiqian.state.store import Store
 from feiqian.state.tables import BlockState
@@ -53,6 +56,12 @@ def initialise(
     layout = Layout(directory)
     refuse_existing(layout)
     app_state = compile_consortium(consortium, registry, resolve_key)
+    for table in ("validators", "nodes"):
+        if app_state.get(table):
+            raise ConsortiumError(
+                f"{consortium.name} lists {table}, and this ledger is run by one node alone: make a network with "
+                "`feiqian testnet`, or leave the table out"
+            )
     directory.mkdir(parents=True, exist_ok=True)
     try:
         signer = SoloSigner.create(layout.validator_key)
@@ -76,15 +85,20 @@ def refuse_existing(layout: Layout) -> None:
         raise LedgerExists(f"{layout.directory} holds {', '.join(existing)}; choose an empty directory")
 
 
-def _solo_genesis(app_state: Mapping[str, Any], signer: SoloSigner) -> Genesis:
+def consensus_params(app_state: Mapping[str, Any]) -> ConsensusParams:
+    """Return CometBFT's parameters of a ledger that begins with this state."""
     max_bytes = app_state.get("parameters", {}).get("max_block_bytes", Parameters().max_block_bytes)
     defaults = ConsensusParams(max_bytes)
+    # CometBFT wants evidence to fit into a block.
+    return defaults._replace(evidence_max_bytes=min(defaults.evidence_max_bytes, max_bytes))
+
+
+def _solo_genesis(app_state: Mapping[str, Any], signer: SoloSigner) -> Genesis:
     return Genesis(
         time_ns=ZERO_TIME_NS,
         chain_id=app_state["chain"]["id"],
         initial_height=1,
-        # CometBFT wants evidence to fit into a block.
-        params=defaults._replace(evidence_max_bytes=min(defaults.evidence_max_bytes, max_bytes)),
+        params=consensus_params(app_state),
         validators=(GenesisValidator(signer.public_key, SOLO_POWER, "solo"),),
         app_hash=b"",
         app_state=app_state,
@@ -96,16 +110,23 @@ def prepare_ledger(layout: Layout, registry: Registry, clock_ms: Callable[[], in
 
     Raises:
         InvalidGenesis: the genesis file is missing a field or malformed.
+        SettingsError: the ledger was handed over to a network, and whoever went on with it would sign another beside.
+        SnapshotRefused: the state that was handed over is not that of the genesis.
         WrongRelease: this is not the one that runs the next height; the store was not touched.
         Fault: the store cannot be made.
     """
     genesis = load_genesis(layout.genesis)
+    if layout.handed_over.exists():
+        raise SettingsError(
+            f"{genesis.chain_id} was handed over to a network, which goes on with it: start that one's validators. If "
+            f"none of them ever ran, remove {layout.handed_over.name} to go on here"
+        )
     if not genesis.is_started:
         genesis = genesis.started_at(clock_ms())
         save_genesis(layout.genesis, genesis)
         sync_directory(layout.directory)
     if not layout.ledger.exists():
-        _make_store(layout, registry, genesis)
+        make_store(layout, registry, genesis)
     store = Store.open(layout.ledger, read_only=True)
     try:
         check_release(BlockState(store), store.height + 1)
@@ -132,10 +153,13 @@ def store_of_genesis(path: Path, registry: Registry, genesis: Genesis) -> Store:
     )
 
 
-def _make_store(layout: Layout, registry: Registry, genesis: Genesis) -> None:
-    """Make the store beside its place and move it there whole, so that a crash leaves none or a finished one."""
+def make_store(layout: Layout, registry: Registry, genesis: Genesis) -> None:
+    """Make the store of a genesis beside its place and move it there, so that a crash leaves none or a finished one."""
     beside = layout.ledger.with_name(layout.ledger.name + ".new")
     shutil.rmtree(beside, ignore_errors=True)
-    store_of_genesis(beside, registry, genesis).close()
+    if hand_over.of_genesis(genesis) is None:
+        store_of_genesis(beside, registry, genesis).close()
+    else:
+        snapshots.make_store(hand_over.read_state(layout.first_state, genesis), beside).close()
     beside.rename(layout.ledger)
     sync_directory(layout.data)

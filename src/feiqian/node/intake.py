@@ -24,8 +24,13 @@ class Engine(Protocol):
         """The last height that the store has."""
         ...
 
+    @property
+    def earliest_ms(self) -> int:
+        """A time that the next block does not lie before: whatever may not stand in it then waits apart."""
+        ...
+
     def next_block(self) -> BlockInfo:
-        """Return height and time of the block that would be made now."""
+        """Return height and time of the block that would be made now, by which transactions are judged."""
         ...
 
     def retry_after_ms(self) -> int:
@@ -38,7 +43,11 @@ class Engine(Protocol):
 
 
 class Intake:
-    """Takes batches in; belongs to one event loop. `reach_stored` returns when the store has a height."""
+    """Takes batches in; belongs to one event loop.
+
+    `reach_stored` returns when the store has a height; `taken` is told what this node's own senders brought into the
+    pool.
+    """
 
     def __init__(
         self,
@@ -49,6 +58,7 @@ class Intake:
         metrics: Metrics,
         engine: Engine,
         reach_stored: Callable[[int], Awaitable[None]],
+        taken: Callable[[Sequence[bytes]], None] = lambda signed: None,
     ) -> None:
         self._registry = registry
         self._chain_id = chain_id
@@ -57,28 +67,34 @@ class Intake:
         self._metrics = metrics
         self._engine = engine
         self._reach_stored = reach_stored
+        self._taken = taken
 
-    async def submit(self, batch: Sequence[bytes]) -> tuple[Verdict, ...]:
-        """Return one verdict for each transaction, in order. What is already pooled is accepted again."""
+    async def submit(self, batch: Sequence[bytes], *, is_own: bool = True) -> tuple[Verdict, ...]:
+        """Return one verdict for each transaction, in order. What is already pooled is accepted again.
+
+        `is_own`: it comes from a sender of this node's, not from another node that tells of it.
+        """
         chunks = [batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK)]
-        verdicts = await asyncio.gather(*[self._submit_chunk(chunk) for chunk in chunks])
+        verdicts = await asyncio.gather(*[self._submit_chunk(chunk, is_own=is_own) for chunk in chunks])
         return tuple([verdict for chunk in verdicts for verdict in chunk])
 
-    async def _submit_chunk(self, chunk: Sequence[bytes]) -> list[Verdict]:
+    async def _submit_chunk(self, chunk: Sequence[bytes], *, is_own: bool) -> list[Verdict]:
         with self._metrics.stage("decode"):
             formed = [self._form(signed) for signed in chunk]
         waiting = {entry.signed: entry for entry in formed if isinstance(entry, Prepared)}
         with self._pool.expect(len(waiting)):
             answers = await self._check(list(waiting)) if waiting else ()
-        now_ms = self._engine.next_block().time_ms
+        now_ms = self._engine.earliest_ms
         with self._metrics.stage("pool"):
             pooled = {
                 prepared.signed: self._pool_or_refuse(prepared, answer, now_ms)
                 for prepared, answer in zip(waiting.values(), answers, strict=True)
             }
         self._engine.wake()
+        if is_own:
+            self._taken([signed for signed, verdict in pooled.items() if not verdict.number])
         verdicts = [pooled[entry.signed] if isinstance(entry, Prepared) else entry for entry in formed]
-        self._count(verdicts)
+        self._count(verdicts, "sender" if is_own else "peer")
         return verdicts
 
     async def _check(self, signed: Sequence[bytes]) -> Sequence[Answer]:
@@ -119,12 +135,12 @@ class Intake:
     def _later(self, prepared: Prepared, refusal: NodeError) -> Verdict:
         return _refused(prepared.tx_id, refusal, self._engine.retry_after_ms())
 
-    def _count(self, verdicts: Sequence[Verdict]) -> None:
+    def _count(self, verdicts: Sequence[Verdict], origin: str) -> None:
         accepted = sum(1 for verdict in verdicts if not verdict.number)
         later = sum(1 for verdict in verdicts if verdict.retry_after_ms)
-        self._metrics.verdicts.labels("accepted").inc(accepted)
-        self._metrics.verdicts.labels("later").inc(later)
-        self._metrics.verdicts.labels("refused").inc(len(verdicts) - accepted - later)
+        self._metrics.verdicts.labels("accepted", origin).inc(accepted)
+        self._metrics.verdicts.labels("later", origin).inc(later)
+        self._metrics.verdicts.labels("refused", origin).inc(len(verdicts) - accepted - later)
 
 
 def _accepted(prepared: Prepared) -> Verdict:

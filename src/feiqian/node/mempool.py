@@ -187,9 +187,12 @@ class Mempool:
                     self._enqueue(prepared, at_head=True)
 
     def settle(self, transactions: Iterable[Prepared]) -> None:
-        """Forget transactions that a block took."""
+        """Forget transactions that a block took, this node's or another's; those that were never here are no matter."""
         with self._lock:
             for prepared in transactions:
+                sponsor = self._sponsors.get(prepared.transaction.sponsor)
+                if sponsor is not None and sponsor.queue.pop(prepared.signed, None) is not None:
+                    self._waiting -= 1
                 self._remove(prepared)
 
     def drop(self, left: Iterable[Left]) -> None:

@@ -42,7 +42,9 @@ class Metrics:
         self.transactions = Counter(
             "feiqian_transactions", "Transactions committed", ["outcome"], registry=self.registry
         )
-        self.verdicts = Counter("feiqian_verdicts", "The mempool's verdicts", ["verdict"], registry=self.registry)
+        self.verdicts = Counter(
+            "feiqian_verdicts", "The mempool's verdicts", ["verdict", "origin"], registry=self.registry
+        )
         self.left_out = Counter(
             "feiqian_left_out", "Pooled transactions that no block may hold any more", registry=self.registry
         )
@@ -66,6 +68,12 @@ class Metrics:
         for name, elapsed, cpu in zip(names, elapsed_us, cpu_us, strict=True):
             self._wall.labels(name).inc(elapsed / 1_000_000)
             self._cpu.labels(name).inc(cpu / 1_000_000)
+
+    def count_block(self, height: int, transactions: int, *, is_empty: bool) -> None:
+        """Count a block that is on disk."""
+        self.height.set(height)
+        self.blocks.labels("empty" if is_empty else "full").inc()
+        self.transactions.labels("committed").inc(transactions)
 
     def text(self) -> str:
         """Return every figure in Prometheus's text format."""

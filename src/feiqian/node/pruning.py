@@ -8,6 +8,7 @@ from pathlib import Path
 
 from feiqian.core.errors import Fault
 from feiqian.state.replay import MAX_REPLAY_WINDOW_MS
+from feiqian.state.rows import NO_AGE, Age
 from feiqian.state.segment_folder import FolderWriter
 from feiqian.state.segments import append_from
 from feiqian.state.store import Store
@@ -24,8 +25,12 @@ ARCHIVE_BYTES = 8 << 20
 class Pruner:
     """Keeps the store's size bounded; each `step` is a write of its own. For the one process that writes the store."""
 
-    def __init__(self, store: Store, past_heights: int, keep_blocks: int, segments: Path) -> None:
+    def __init__(
+        self, store: Store, past_heights: int, keep_blocks: int, segments: Path, times_of: Age = NO_AGE
+    ) -> None:
         """`keep_blocks` 0 keeps every block; otherwise those before the last so many go to the folder `segments`.
+
+        `times_of`: of how old heights the store is asked for the time though their blocks are gone.
 
         Raises:
             Fault: the folder does not fit the store.
@@ -34,6 +39,7 @@ class Pruner:
         self._store = store
         self._past_heights = past_heights
         self._keep_blocks = keep_blocks
+        self._times_of = times_of
         self._segments = open_segments(store, segments) if keep_blocks else None
         self._is_pruning_state = False
         self._is_pruning_blocks = False
@@ -56,11 +62,13 @@ class Pruner:
             self._is_pruning_state = self._store.prune(max(keep_from, 0), PRUNE_ROWS) >= PRUNE_ROWS
 
     def _prune_blocks(self, segments: FolderWriter) -> None:
-        keep_from = self._store.height + 1 - self._keep_blocks
+        # The signatures on the last archived block may yet give way to those that the next one names.
+        archived = self._store.archived_heights()
+        keep_from = min(self._store.height + 1 - self._keep_blocks, 0 if archived is None else archived[1])
         if not self._is_pruning_blocks and not self._is_worth_it(keep_from):
             return
         append_from(self._store, segments, min(keep_from, segments.next_height + PRUNE_BLOCKS) - 1, ARCHIVE_BYTES)
-        pruned = self._store.prune_blocks(min(keep_from, segments.next_height), PRUNE_BLOCKS)
+        pruned = self._store.prune_blocks(min(keep_from, segments.next_height), PRUNE_BLOCKS, self._times_of)
         first = self._store.head.first_block
         is_cut_short = pruned == PRUNE_BLOCKS or first == segments.next_height
         self._is_pruning_blocks = is_cut_short and first < keep_from

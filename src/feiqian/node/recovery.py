@@ -8,7 +8,7 @@ from feiqian.consensus.genesis_file import Genesis
 from feiqian.core.encoding import encode
 from feiqian.core.errors import Fault, InvalidTransaction
 from feiqian.execution.admission import prepare
-from feiqian.execution.blocks import BLOCK, BUNDLE, execute_block
+from feiqian.execution.blocks import BLOCK, execute_block, open_bundle
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.parameters import get_parameters
@@ -40,15 +40,16 @@ def recover(
 def _run_again(registry: Registry, genesis: Genesis, store: Store, logged: LoggedBlock) -> Executed:
     try:
         block = BLOCK.decode(logged.block)
-        bundles = [BUNDLE.decode(bundle) for bundle in block.bundles]
+        bundles = [open_bundle(bundle) for bundle in block.bundles]
         transactions = [prepare(registry, genesis.chain_id, signed) for bundle in bundles for signed in bundle]
     except InvalidTransaction as error:
         raise Fault(f"block log: block {logged.height} holds what no block may: {error.message}") from error
     info = BlockInfo(genesis.chain_id, block.height, block.time_ms)
     app_version = get_parameters(BlockState(store)).app_version
     with store.view() as view:
-        outcome = execute_block(registry, view, view, info, transactions)
-    executed = assemble(info, bundles, outcome, app_version)
+        outcome = execute_block(registry, view, view, info, transactions, misbehaviour=block.misbehaviour)
+    counts = [len(bundle) for bundle in bundles]
+    executed = assemble(info, block.bundles, counts, outcome, app_version, block.misbehaviour)
     if executed.block != logged.block or not logged.gave(encode(outcome.results)):
         raise Fault(f"block log: running block {logged.height} again gives other results than it gave at first")
     return executed

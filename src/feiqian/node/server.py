@@ -133,7 +133,9 @@ class Server:
         is_ready: Callable[[], bool],
         metrics_text: Callable[[], str],
         subscribers_changed: Callable[[int], None],
+        told_height: int | None = None,
     ) -> None:
+        """`told_height`: the last height that followers may be told of as stored; the store's own unless given."""
         self._store = store
         self._intake = intake
         self._budget = Budget(submit_bytes)
@@ -145,7 +147,7 @@ class Server:
         self._subscribers_changed = subscribers_changed
         # What the store does not have yet can be had from here alone.
         self._committed = Recent(store.height, RECENT_BLOCKS, least=MAX_BEYOND + 1)
-        self._stored = Recent(store.height, RECENT_BLOCKS)
+        self._stored = Recent(store.height if told_height is None else told_height, RECENT_BLOCKS)
         self._dropped = Recent(0, RECENT_DROPS)
         self._loop = asyncio.get_running_loop()
         self._connections: set[asyncio.Task[None]] = set()

@@ -1,7 +1,7 @@
-"""`feiqian start DIR`: runs node and gateway as two children, neither of which outlives the other or their parent.
+"""`feiqian start DIR`: runs node and gateway as its children, in a network CometBFT too; none outlives another.
 
-When either ends unasked, the other is stopped and its status passed on: nothing is started again, since what stopped a
-ledger wants a person's eyes.
+When node or gateway ends unasked, the rest is stopped and its status passed on: nothing is started again, since what
+stopped a ledger wants a person's eyes. CometBFT alone is started again where that helps (`comet/child.py`).
 """
 
 import contextlib
@@ -14,9 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from feiqian.node.faults import DONE, FAULT
+from feiqian.core.settings import SettingsError
+from feiqian.node.comet.child import CometChild
+from feiqian.node.configuration import Layout, read_node_settings
+from feiqian.node.faults import DONE, FAULT, WRONG_USAGE
 from feiqian.node.workers import die_with_parent
-from feiqian.process.readiness import VARIABLE
+from feiqian.process.readiness import LISTENING, READY, VARIABLE
 
 NODE = ("-m", "feiqian.node")
 GATEWAY = ("-m", "feiqian.api")
@@ -28,15 +31,19 @@ class _Child(NamedTuple):
     name: str
     process: subprocess.Popen[bytes]
     ready: int
+    said: bytearray
 
 
 class Supervisor:
     """Starts, watches and stops the children. Runs on the main thread, the only one: it forks, and takes signals."""
 
-    def __init__(self, directory: Path, ready: Callable[[str], None] = lambda _: None) -> None:
-        """`ready` is called with the gateway's address once both serve."""
+    def __init__(
+        self, directory: Path, ready: Callable[[str], None] = lambda _: None, comet: CometChild | None = None
+    ) -> None:
+        """`ready` is called with the gateway's address once all serve; `comet` runs between node and gateway."""
         self._directory = directory
         self._ready = ready
+        self._comet = comet
         self._children: list[_Child] = []
         self._signals = 0
 
@@ -55,37 +62,62 @@ class Supervisor:
             os.close(woken)
 
     def _run(self, wakeup: int) -> int:
-        address = ""
-        for name, command in (("node", NODE), ("gateway", GATEWAY)):
-            child = _start(name, [sys.executable, *command, str(self._directory)])
-            self._children.append(child)
-            answer = self._await_ready(child, wakeup)
-            if answer is None:
+        node = self._start("node", NODE)
+        if self._comet is not None:
+            # A node that has no ledger yet gets it through CometBFT, and is ready only then.
+            if self._await_word(node, LISTENING, wakeup) is None:
                 return self._ended()
-            address = answer
+            self._comet.start()
+        if self._await_word(node, READY, wakeup) is None:
+            return self._ended()
+        address = self._await_word(self._start("gateway", GATEWAY), READY, wakeup)
+        if address is None:
+            return self._ended()
         self._ready(address)
         while not self._must_stop():
-            _drain(wakeup)
+            self._wait([wakeup])
         return self._ended()
 
-    def _await_ready(self, child: _Child, wakeup: int) -> str | None:
-        """Return the address that the child serves at, or None when it, another or the user ended first."""
-        data = b""
+    def _start(self, name: str, command: Sequence[str]) -> _Child:
+        child = _start(name, [sys.executable, *command, str(self._directory)])
+        self._children.append(child)
+        return child
+
+    def _await_word(self, child: _Child, word: str, wakeup: int) -> str | None:
+        """Return the address that the child says a word of, or None when it, another or the user ended first.
+
+        Who is ready listens.
+        """
         while not self._must_stop():
-            readable, _, _ = select.select([wakeup, child.ready], [], [])
-            if wakeup in readable:
-                _read(wakeup)
-            if child.ready in readable:
+            for line in child.said.decode().split("\n")[:-1]:
+                said, _, address = line.partition(" ")
+                if said in {word, READY}:
+                    return address
+            if child.ready in self._wait([wakeup, child.ready]):
                 part = _read(child.ready)
-                data += part
-                if data.endswith(b"\n"):
-                    return data.decode().removeprefix("ready ").strip()
+                child.said.extend(part)
                 if not part:
                     child.process.wait()
         return None
 
+    def _wait(self, descriptors: list[int]) -> list[int]:
+        """Wait for input or a signal, attend to CometBFT, and return which of the descriptors have input.
+
+        The first one is what signals wake.
+        """
+        comet = self._comet
+        more = [comet.output] if comet is not None and comet.output is not None else []
+        readable, _, _ = select.select([*descriptors, *more], [], [], None if comet is None else comet.wait_s())
+        if descriptors[0] in readable:
+            _read(descriptors[0])
+        if comet is not None:
+            comet.attend()
+        return readable
+
     def _must_stop(self) -> bool:
-        return bool(self._signals) or any(child.process.poll() is not None for child in self._children)
+        if self._signals or (self._comet is not None and self._comet.failure):
+            return True
+        return any(child.process.poll() is not None for child in self._children)
 
     def _ended(self) -> int:
         """Stop what still runs; the status is that of the child that ended unasked, 0 if none did."""
@@ -95,6 +127,8 @@ class Supervisor:
             failed = [child.process.returncode for child in self._children if child.process.returncode != 0]
             return _status(failed[0]) if failed else DONE
         status = _status(dead[0].process.returncode) if dead else DONE
+        if self._comet is not None and self._comet.failure:
+            sys.stderr.write(f"feiqian: {self._comet.failure}\n")
         for child in dead:
             sys.stderr.write(
                 f"feiqian: the {child.name} ended with status {child.process.returncode}; stopped the rest\n"
@@ -103,8 +137,11 @@ class Supervisor:
         return status or FAULT
 
     def _stop_all(self) -> None:
-        # The gateway first: it ends its requests while the node still answers.
+        # The gateway first: it ends its requests while the node still answers. The node last: CometBFT ends cleanly
+        # only while the node answers.
         for child in reversed(self._children):
+            if child.name == "node" and self._comet is not None:
+                self._comet.stop(STOP_S)
             process = child.process
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -126,7 +163,14 @@ class Supervisor:
 
 def supervise(directory: Path, ready: Callable[[str], None] = lambda _: None) -> int:
     """Run the ledger of a directory until it is told to stop; return the exit status."""
-    return Supervisor(directory, ready).run()
+    layout = Layout(directory.absolute())
+    try:
+        is_network = read_node_settings(layout).engine == "comet"
+        comet = CometChild(layout, _write_log) if is_network else None
+    except SettingsError as error:
+        sys.stderr.write(f"feiqian: {error}\n")
+        return WRONG_USAGE
+    return Supervisor(directory, ready, comet).run()
 
 
 def _start(name: str, command: Sequence[str]) -> _Child:
@@ -141,16 +185,16 @@ def _start(name: str, command: Sequence[str]) -> _Child:
         )
     finally:
         os.close(theirs)
-    return _Child(name, process, ready)
+    return _Child(name, process, ready, bytearray())
 
 
 def _status(returncode: int) -> int:
     return FAULT if returncode < 0 else returncode
 
 
-def _drain(wakeup: int) -> None:
-    select.select([wakeup], [], [])
-    _read(wakeup)
+def _write_log(line: bytes) -> None:
+    sys.stderr.buffer.write(line)
+    sys.stderr.buffer.flush()
 
 
 def _read(descriptor: int) -> bytes:

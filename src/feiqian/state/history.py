@@ -67,6 +67,10 @@ class History:
             del self._read[read]
         return self._read.get(height)
 
+    def archived_heights(self) -> tuple[int, int] | None:
+        """Return the first and the last height whose archive row the store itself holds."""
+        return self._store.archived_heights()
+
     def app_hash_at(self, height: int) -> bytes:
         """Return the state root after a height; see `Store.app_hash_at`."""
         return self._store.app_hash_at(height)

@@ -1,14 +1,15 @@
 """How the store's own rows look: their fields, keys and pieces. No row described here is part of any root."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from feiqian.core.encoding import Codec, Hash32, Height, Record, TimeMs, Uint32, Uint63, encode
+from feiqian.core.errors import InvalidTransaction
 
-FORMAT = 2
+FORMAT = 3
 CHAIN_KEY = b"chain"
 HEAD_KEY = b"head"
 ARCHIVE_FROM_KEY = b"archive_from"
@@ -36,6 +37,7 @@ STALE_EPOCH_HEIGHTS = 64
 """Stale nodes are deleted for this many heights together, so that most pages are emptied whole (decision 0003)."""
 
 _FORMER_OVERHEAD_BYTES = 18
+_NO_BUNDLE = (b"",)
 
 BLOCK_PIECE = b"\x00"
 RESULTS_PIECE = b"\x01"
@@ -82,18 +84,28 @@ class HeightRow(Record):
 FormerRow = tuple[bytes, Annotated[int, Meta(ge=0, le=2**63 - 1)], bytes | None, bool]
 """Full key, height of the former bytes (0 where absent and unknown), former bytes, whether this height deleted it."""
 
+
+class Age(NamedTuple):
+    """How far something lies back; it is older than this only if it is so in both."""
+
+    blocks: int
+    ms: int
+
+
+NO_AGE = Age(0, 0)
+
 UsedIds = dict[int, tuple[int, list[bytes]]]
 """Transaction ids that blocks before a store's first one used up: by height, that block's time and the ids."""
 
 CHAIN: Codec[Chain] = Codec(Chain, "store: chain")
 HEAD: Codec[Head] = Codec(Head, "store: head")
 HEIGHT_ROW: Codec[HeightRow] = Codec(HeightRow, "store: height")
+BUNDLE: Codec[tuple[bytes, ...]] = Codec(tuple[bytes, ...], "bundle")
 
 decode_former = msgspec.msgpack.Decoder(tuple[FormerRow, ...]).decode
 decode_stale = msgspec.msgpack.Decoder(tuple[bytes, ...]).decode
 decode_results = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...]).decode
-_decode_block = msgspec.msgpack.Decoder(tuple[Uint63, Uint63, tuple[bytes, ...]]).decode
-_decode_bundle = msgspec.msgpack.Decoder(tuple[bytes, ...]).decode
+_decode_block = msgspec.msgpack.Decoder(tuple[Uint63, Uint63, tuple[bytes, ...], msgspec.Raw]).decode
 
 
 def height_bytes(height: int) -> bytes:
@@ -144,9 +156,21 @@ def used_places(bitmap: bytes) -> list[int]:
 
 
 def block_transactions(block: bytes) -> list[bytes]:
-    """Return the signed transactions of an encoded block (height, time, bundles of transactions), in order."""
-    _, _, bundles = _decode_block(block)
-    return [signed for bundle in bundles for signed in _decode_bundle(bundle)]
+    """Return the transactions of an encoded block (height, time, bundles of transactions, …), in order."""
+    _, _, bundles, _ = _decode_block(block)
+    return [signed for bundle in bundles for signed in open_bundle(bundle)]
+
+
+def open_bundle(data: bytes) -> tuple[bytes, ...]:
+    """Return the transactions of a bundle in a block that was decided.
+
+    Bytes that are no bundle stand for one empty transaction, which running the block records as refused: members who
+    decided such a block broke the rules, and still every reader of it must count the same results.
+    """
+    try:
+        return BUNDLE.decode(data)
+    except InvalidTransaction:
+        return _NO_BUNDLE
 
 
 def former_chunks(height: int, former: Sequence[FormerRow]) -> list[tuple[bytes, bytes]]:

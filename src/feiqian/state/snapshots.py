@@ -34,7 +34,7 @@ MAGIC = b"feiqian snapshot 1\n"
 CHUNK_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 8 << 20
 MAX_MANIFEST_BYTES = 16 << 20
-MAX_EVIDENCE_BYTES = MAX_PAYLOAD_BYTES + (4 << 20)
+MAX_EVIDENCE_BYTES = MAX_PAYLOAD_BYTES + (64 << 20)
 _LENGTH_BYTES = 4
 _CHUNK = Domain("feiqian/snapshot-chunk/v1")
 
@@ -67,12 +67,14 @@ class Evidence(Record):
 
     `own` is that of its height, None before the chain's first block. `following` is the one after it, whose header
     carries its app hash. `before_window` is an earlier one, so old that no id used up by then counts any more when
-    `following` runs; None where no block is so old, so that the ids of every block must be there.
+    `following` runs; None where no block is so old, so that the ids of every block must be there. `trail` leads from
+    the genesis to `following` where validators have changed too much in between.
     """
 
     own: ArchiveRow | None
     following: SegmentRow
     before_window: ArchiveRow | None
+    trail: tuple[ArchiveRow, ...]
 
     @property
     def replay_from(self) -> int:

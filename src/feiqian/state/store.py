@@ -19,7 +19,7 @@ from feiqian.state.archive import ArchiveRow
 from feiqian.state.errors import OutsideWindow
 from feiqian.state.files import reason_of
 from feiqian.state.replay import MAX_REPLAY_WINDOW_MS
-from feiqian.state.rows import Chain, Head, UsedIds
+from feiqian.state.rows import NO_AGE, Age, Chain, Head, UsedIds
 from feiqian.state.staging import HeightWrites, Staged, layers_above, stage_first, stage_height
 from feiqian.state.tables import Changes
 from feiqian.state.upper import UpperRows
@@ -230,6 +230,20 @@ class Store:
         disk = os.statvfs(self.path)
         return disk.f_bavail * disk.f_frsize
 
+    def copy_to(self, path: Path) -> None:
+        """Write a copy without what was given up into a new directory, on disk when this returns.
+
+        Raises:
+            Fault: the directory exists, or the disk refuses.
+        """
+        try:
+            path.mkdir(mode=0o750)
+            self._environment.copy(str(path), compact=True)
+            with (path / "data.mdb").open("rb") as file:
+                os.fsync(file.fileno())
+        except (lmdb.Error, OSError) as error:
+            raise Fault(f"store: it cannot be copied: {_reason(error)}") from error
+
     def clear_stale_readers(self) -> int:
         """Free the reader slots of processes that died; return how many."""
         return self._environment.reader_check()
@@ -340,8 +354,8 @@ class Store:
                 return None
             height, place, _ = found
             transactions = rows.block_transactions(view.block_pieces(height, rows.BLOCK_PIECE))
-            triggers = len(rows.decode_results(view.block_pieces(height, rows.RESULTS_PIECE))) - len(transactions)
-            return None if place < triggers else (height, place, transactions[place - triggers])
+            unasked = len(rows.decode_results(view.block_pieces(height, rows.RESULTS_PIECE))) - len(transactions)
+            return None if place < unasked else (height, place, transactions[place - unasked])
 
     def used_ids(self, height: int) -> list[bytes]:
         """Return the transaction ids that a block used up, in block order; empty where the block is not held."""
@@ -363,15 +377,23 @@ class Store:
         with self.view() as view:
             return view.archived_heights()
 
-    def put_archive(self, row: ArchiveRow) -> None:
-        """Add the archive row of a height; the same row again changes nothing.
+    def put_archive(self, *given: ArchiveRow, is_for_good: bool = False) -> None:
+        """Add archive rows of heights, all of them or none.
+
+        A row with the header that is held replaces the one that holds it: the signatures that this node saw on the last
+        block give way to those that the next block names. Rows `is_for_good`, and all below the last of them, are never
+        given up: trails lead over them, though no neighbour of theirs shows it.
 
         Raises:
-            Fault: another row is there already, the disk is full or fails.
+            Fault: the row of another header is there already, the disk is full or fails.
         """
-        data = encode(row)
-        with self._write(len(data) + (1 << 16)) as transaction:
-            writing.put_archive(transaction, self._databases, row.height, data)
+        size_bytes = sum(2 * writing.archive_bytes(row) for row in given)
+        with self._write(size_bytes + (1 << 16)) as transaction:
+            for row in given:
+                writing.put_archive(transaction, self._databases, row)
+            if is_for_good and given:
+                last = max([row.height for row in given])
+                transaction.put(rows.ARCHIVE_FROM_KEY, rows.height_bytes(last) + b"\x00", db=self._databases.meta)
 
     # Committing.
 
@@ -428,12 +450,13 @@ class Store:
             writing.put_head(transaction, self._databases, new_head)
             return writing.prune(transaction, self._databases, keep_from_height, limit, self._plain_tables)
 
-    def prune_blocks(self, keep_from_height: int, limit: int) -> int:
+    def prune_blocks(self, keep_from_height: int, limit: int, times_of: Age = NO_AGE) -> int:
         """Give up blocks and results below a height; delete those of at most `limit` heights.
 
-        Blocks that may still hold replay ids stay. Whoever calls has put what it wants kept into segment files. Archive
-        rows go once no state that is held needs them; those at which validators change stay, since every later trail
-        leads over them.
+        Blocks that may still hold replay ids stay, and so does the last that is archived with all after it. Whoever
+        calls has put what it wants kept into segment files. Archive rows go once no state that is held needs them;
+        those at which validators change stay, since every later trail leads over them. The times of heights stay that
+        are not older than `times_of` in blocks and in time.
         Returns the number of heights deleted: call again until it is 0.
 
         Raises:
@@ -443,7 +466,7 @@ class Store:
             head = self._head_in(transaction)
             if keep_from_height > head.height:
                 raise Fault(f"store: cannot prune blocks up to {keep_from_height}, only {head.height} is committed")
-            return writing.prune_blocks(transaction, self._databases, head, keep_from_height, limit)
+            return writing.prune_blocks(transaction, self._databases, head, keep_from_height, limit, times_of)
 
     # Inside.
 

@@ -109,6 +109,11 @@ class Overlay:
         self.parent.written.update(self.written)
         self.written = {}
 
+    def start(self) -> "StartOfBlock":
+        """Return a view of the state as it was before this block, sharing what was already read."""
+        assert self.parent is not None
+        return self.parent.start()
+
     def _written_under(self, prefix: bytes, after: bytes) -> list[tuple[bytes, Any]]:
         keys = sorted(key for key in self.written if key.startswith(prefix) and key > after)
         return [(key, self.written[key][0]) for key in keys]
@@ -160,7 +165,6 @@ class BlockState(Overlay):
         return _merge(stored, self._written_under(prefix, after))
 
     def start(self) -> "StartOfBlock":
-        """Return a view of the state as it was before this block, sharing what was already read."""
         return StartOfBlock(self)
 
     def keep(self) -> None:
@@ -193,6 +197,9 @@ class StartOfBlock(Overlay):
     def scan(self, table: Table[R], prefix: bytes, after: bytes) -> Iterator[tuple[bytes, R]]:
         decode = table.codec.decode_trusted
         return ((key, decode(data)) for key, data in self._block.reader.scan(prefix, after))
+
+    def start(self) -> "StartOfBlock":
+        return self
 
     def keep(self) -> None:
         raise AssertionError("the start of a block takes no writes")

@@ -7,7 +7,7 @@ from feiqian.core.errors import Fault
 from feiqian.state import rows
 from feiqian.state.archive import ARCHIVE_ROW, ArchiveRow
 from feiqian.state.replay import MAX_REPLAY_WINDOW_MS
-from feiqian.state.rows import Head, UsedIds, height_bytes
+from feiqian.state.rows import Age, Head, UsedIds, height_bytes
 from feiqian.state.staging import Staged, is_plain_key, leaf_key_hash
 from feiqian.state.view import Databases
 
@@ -42,16 +42,17 @@ def put_head(transaction: Any, databases: Databases, head: Head) -> None:
     transaction.put(rows.HEAD_KEY, encode(head), db=databases.meta)
 
 
-def put_archive(transaction: Any, databases: Databases, height: int, data: bytes) -> None:
-    """Write the archive row of a height.
+def put_archive(transaction: Any, databases: Databases, row: ArchiveRow) -> None:
+    """Write the archive row of a height; of the same header a later row replaces the former.
 
     Raises:
-        Fault: another row is there already.
+        Fault: the row of another header is there already.
     """
-    key = height_bytes(height)
-    is_new = transaction.put(key, data, overwrite=False, db=databases.archive)
-    if not is_new and transaction.get(key, db=databases.archive) != data:
-        raise Fault(f"store: another archive row of height {height} is held already")
+    key = height_bytes(row.height)
+    held = transaction.get(key, db=databases.archive)
+    if held is not None and ARCHIVE_ROW.decode_trusted(held).header != row.header:
+        raise Fault(f"store: another header of height {row.height} is archived already")
+    transaction.put(key, encode(row), db=databases.archive)
 
 
 def put_imported(transaction: Any, databases: Databases, used_ids: UsedIds) -> None:
@@ -84,7 +85,7 @@ def put_height(transaction: Any, databases: Databases, staged: Staged, head: Hea
     _putmulti(transaction, databases.replay, written.replay)
     imported_until_ms = _expire_replay_ids(transaction, databases, head.imported_until_ms, layer.time_ms)
     if staged.writes.archive is not None:
-        put_archive(transaction, databases, staged.writes.archive.height, encode(staged.writes.archive))
+        put_archive(transaction, databases, staged.writes.archive)
     new_head = Head(
         layer.height,
         layer.time_ms,
@@ -156,12 +157,17 @@ def _forget(transaction: Any, databases: Databases, key: bytes, height: bytes, p
         transaction.delete(key_hash[: rows.KEY_HASH_BYTES], db=databases.key_hashes)
 
 
-def prune_blocks(transaction: Any, databases: Databases, head: Head, keep_from_height: int, limit: int) -> int:
+def prune_blocks(
+    transaction: Any, databases: Databases, head: Head, keep_from_height: int, limit: int, times_of: Age
+) -> int:
     """Delete blocks of the lowest heights and write the new head; return how many went.
 
+    A block stays until the next one's archive row is there: only then is its own the one that is kept for good.
     What is not a block goes later: a height's own row and its archive row are needed as long as a state can be proved
     by them, and those of the height below the first block begin what follows it.
     """
+    archive = transaction.cursor(db=databases.archive)
+    keep_from_height = min(keep_from_height, rows.height_of(archive.key()) if archive.last() else 0)
     height = head.first_block
     cursor = transaction.cursor(db=databases.pieces)
     while height < keep_from_height and height - head.first_block < limit:
@@ -176,17 +182,20 @@ def prune_blocks(transaction: Any, databases: Databases, head: Head, keep_from_h
         height += 1
     _drop_id_buckets(transaction, databases, height)
     below = height_bytes(max(0, min(height, head.first_provable) - 1))
-    _prune_heights(transaction, databases, below, 2 * limit)
+    _prune_heights(transaction, databases, head, below, 2 * limit, times_of)
     _prune_archive(transaction, databases, below, 2 * limit)
     new_head = with_bounds(head, first_block=height)
     put_head(transaction, databases, new_head)
     return height - head.first_block
 
 
-def _prune_heights(transaction: Any, databases: Databases, below: bytes, limit: int) -> None:
+def _prune_heights(transaction: Any, databases: Databases, head: Head, below: bytes, limit: int, times_of: Age) -> None:
     cursor = transaction.cursor(db=databases.heights)
     for _ in range(limit):
         if not cursor.first() or cursor.key() >= below:
+            return
+        height, time_ms = rows.height_of(cursor.key()), rows.HEIGHT_ROW.decode_trusted(cursor.value()).time_ms
+        if height >= head.height - times_of.blocks or time_ms >= head.time_ms - times_of.ms:
             return
         cursor.delete()
 

@@ -5,12 +5,19 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from feiqian.node.comet.testnet import FIRST_PORT, PORT_STEP
+from feiqian.testing.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[3]
 SESSION = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "-- end of command, status "
+
+NETWORK_PORTS = 4 * PORT_STEP
+PORT = re.compile(r"(?<=127\.0\.0\.1:)266[0-3][0-9]\b")
+"""Those of four validators as `feiqian testnet` gives them."""
 
 Steps = list[tuple[str, list[str]]]
 """Each command with the lines that it prints."""
@@ -122,13 +129,47 @@ def start_ledger(shell: Shell, step: tuple[str, list[str]]) -> str:
     return address.split()[-1]
 
 
+def is_of_network(steps: Steps) -> bool:
+    """Say whether a session makes or uses a network, which `play_network` types."""
+    return any("network/" in command or "feiqian testnet" in command or command == "wait" for command, _ in steps)
+
+
+def play_network(pages: Sequence[Path], directory: Path, **variables: str) -> None:
+    """Type the sessions of several pages about one network in one terminal, on ports that are free here.
+
+    Whatever still runs in the end is stopped.
+    """
+    first_port = free_ports(NETWORK_PORTS)
+    (directory / "samples").symlink_to(ROOT / "samples")
+    environment = reader_environment() | variables
+    del environment["FEIQIAN_GATEWAY_PORT"]
+    shell = Shell(directory, environment)
+    try:
+        for page in pages:
+            for steps in filter(is_of_network, sessions(page.read_text("utf-8"))):
+                shell.play([_moved(step, first_port) for step in steps])
+    finally:
+        shell.run("kill $(cat *.pid) 2> /dev/null; wait")
+        shell.close()
+
+
+def _moved(step: tuple[str, list[str]], first_port: int) -> tuple[str, list[str]]:
+    """Return a step with the ports of a network moved."""
+
+    def move(text: str) -> str:
+        return PORT.sub(lambda found: str(first_port + int(found[0]) - FIRST_PORT), text)
+
+    command = step[0].replace("feiqian testnet network ", f"feiqian testnet network --base-port {first_port} ")
+    return move(command), [move(line) for line in step[1]]
+
+
 def play_page(page: Path, directory: Path, *, after_stop: int = 0) -> None:
     """Type a page's sessions in a directory that holds the samples.
 
     The first one ends by starting a ledger. The others are typed in a second terminal while it runs, the last
     `after_stop` of them after Ctrl-C in the first, where a ledger is then started again if they say so.
     """
-    first, *others = sessions(page.read_text("utf-8"))
+    first, *others = [steps for steps in sessions(page.read_text("utf-8")) if not is_of_network(steps)]
     while_running, stopped = others[: len(others) - after_stop], others[len(others) - after_stop :]
     (directory / "samples").symlink_to(ROOT / "samples")
     environment = reader_environment()

@@ -120,7 +120,7 @@ class SampleLedger:
     ) -> bytes:
         """Return messages signed by the account's key, or by those of `signers`, at the cost of its member."""
         expires_at_ms = time.time_ns() // 1_000_000 + lifetime_ms
-        transaction = build_transaction(CHAIN_ID, self.members[account], messages, expires_at_ms)
+        transaction = build_transaction(self.genesis.chain_id, self.members[account], messages, expires_at_ms)
         return sign_transaction(transaction, [key_of(name) for name in (signers or [account])])
 
 

@@ -23,9 +23,9 @@ from feiqian.node.committer import CommitterProcess
 from feiqian.node.configuration import Layout
 from feiqian.node.engine import SoloEngine
 from feiqian.node.initialise import plain_tables, prepare_ledger
-from feiqian.node.main import clock_ms
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
+from feiqian.node.process import clock_ms
 from feiqian.node.recovery import recover
 from feiqian.state.store import Store
 from feiqian.testing.ledgers import ASSET, CHAIN_ID, SampleLedger
@@ -102,12 +102,16 @@ def populate(ledger: SampleLedger, population: Population, told: Progress) -> No
         dropped=_refuse_dropped,
     )
     engine.start()
-    supply = ledger.issue("treasury", population.count * FUNDS_MINOR)
-    steps = {"supply": iter([supply]), "accounts": _opens(ledger, population), "funds": _funds(ledger, population)}
-    for what, orders in steps.items():
+    for what, orders in population_orders(ledger, population).items():
         _run(ledger.registry, engine, pool, orders, partial(told, what))
     engine.stop()
     store.close()
+
+
+def population_orders(ledger: SampleLedger, population: Population) -> dict[str, Iterator[bytes]]:
+    """Return what opens every account and funds it: signed orders by step, each step done before the next begins."""
+    supply = ledger.issue("treasury", population.count * FUNDS_MINOR, lifetime_ms=FUNDING_LIFETIME_MS)
+    return {"supply": iter([supply]), "accounts": _opens(ledger, population), "funds": _funds(ledger, population)}
 
 
 def _check_done(block: Committed) -> None:

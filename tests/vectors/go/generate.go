@@ -10,6 +10,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/crypto/ed25519"
 	"github.com/cometbft/cometbft/crypto/merkle"
+	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	cmtversion "github.com/cometbft/cometbft/proto/tendermint/version"
 	"github.com/cometbft/cometbft/types"
@@ -42,6 +43,7 @@ type vectors struct {
 	Params     []paramsVector    `json:"params"`
 	Genesis    []genesisVector   `json:"genesis"`
 	KeyFiles   []keyVector       `json:"key_files"`
+	NodeKeys   []nodeKeyVector   `json:"node_keys"`
 }
 
 type merkleVector struct {
@@ -100,6 +102,13 @@ type keyVector struct {
 	Signature []byte `json:"signature"`
 }
 
+type nodeKeyVector struct {
+	File      string `json:"file"`
+	ID        p2p.ID `json:"id"`
+	Message   []byte `json:"message"`
+	Signature []byte `json:"signature"`
+}
+
 func generate(random *rand.Rand, count int) vectors {
 	all := vectors{}
 	for at := 0; at < count; at++ {
@@ -114,6 +123,7 @@ func generate(random *rand.Rand, count int) vectors {
 			all.Blocks = append(all.Blocks, randomBlock(random))
 			all.Genesis = append(all.Genesis, randomGenesis(random))
 			all.KeyFiles = append(all.KeyFiles, randomKeyFile(random))
+			all.NodeKeys = append(all.NodeKeys, randomNodeKey(random))
 		}
 	}
 	return all
@@ -329,4 +339,19 @@ func randomKeyFile(random *rand.Rand) keyVector {
 	signature, err := key.Sign(message)
 	must(err)
 	return keyVector{string(file), message, signature}
+}
+
+func randomNodeKey(random *rand.Rand) nodeKeyVector {
+	folder, err := os.MkdirTemp("", "vectors")
+	must(err)
+	defer os.RemoveAll(folder)
+	path := filepath.Join(folder, "node_key.json")
+	key := &p2p.NodeKey{PrivKey: ed25519.GenPrivKeyFromSecret(randomBytes(random, 32))}
+	must(key.SaveAs(path))
+	file, err := os.ReadFile(path)
+	must(err)
+	message := randomBytes(random, 100)
+	signature, err := key.PrivKey.Sign(message)
+	must(err)
+	return nodeKeyVector{string(file), key.ID(), message, signature}
 }

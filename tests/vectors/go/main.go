@@ -3,6 +3,10 @@
 //	vectors generate SEED COUNT   random structures with their hashes and sign bytes, as JSON
 //	vectors judge SEED COUNT      random light-client steps, sound and forged, with CometBFT's verdicts
 //	vectors verify < CHAIN        checks a solo chain with CometBFT's light client and block rules
+//	vectors drive SOCKET COUNT    makes every call of ABCI, and COUNT of the pool's at once, and prints the answers
+//	vectors messages              the fields of ABCI's messages
+//	vectors signatures < LIST     whether CometBFT counts each Ed25519 signature
+//	vectors update < UPDATE       changes a genesis' consensus parameters as an application asks
 package main
 
 import (
@@ -27,8 +31,24 @@ func run(arguments []string, in io.Reader, out io.Writer) error {
 	if len(arguments) == 1 && arguments[0] == "verify" {
 		return verifyChain(in, out)
 	}
+	if len(arguments) == 1 && arguments[0] == "messages" {
+		return messages(out)
+	}
+	if len(arguments) == 1 && arguments[0] == "signatures" {
+		return signatures(in, out)
+	}
+	if len(arguments) == 1 && arguments[0] == "update" {
+		return update(in, out)
+	}
 	if len(arguments) != 3 {
-		return fmt.Errorf("usage: vectors generate|judge SEED COUNT, or vectors verify < CHAIN")
+		return fmt.Errorf("usage: vectors generate|judge SEED COUNT, vectors messages, vectors drive SOCKET COUNT, or vectors verify|update|signatures < INPUT")
+	}
+	if arguments[0] == "drive" {
+		count, err := strconv.Atoi(arguments[2])
+		if err != nil {
+			return err
+		}
+		return drive(out, arguments[1], count)
 	}
 	seed, err := strconv.ParseInt(arguments[1], 10, 64)
 	if err != nil {

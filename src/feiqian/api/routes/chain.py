@@ -10,6 +10,7 @@ from feiqian.api.access import Access, Reader
 from feiqian.api.disclosure import Disclosure
 from feiqian.api.gateway import Gateway
 from feiqian.api.ledger_view import FoundTransaction
+from feiqian.api.operation import operation_of
 from feiqian.api.problems import NotFound
 from feiqian.api.routes.parameters import (
     V1,
@@ -51,8 +52,8 @@ NOT_YOURS = "there is none, or none that you may read"
 
 
 @get(f"{V1}/status", opt={"access": Access.PUBLIC})
-async def show_status(gateway: Here) -> StatusBody:
-    """Say how the ledger stands."""
+async def show_status(gateway: Here, reader: Asker) -> StatusBody:
+    """Say how the ledger stands; to those signed in also what it takes on disk, and how a network's node fares."""
     head = gateway.ledger.store.head
     archived = gateway.ledger.store.archived_heights()
     return StatusBody(
@@ -62,12 +63,14 @@ async def show_status(gateway: Here) -> StatusBody:
         app_hash=head.app_hash.hex(),
         provable_height=min(head.height, (archived[1] if archived else 0) - 1),
         indexed_height=gateway.feed.height,
+        indexed_from=gateway.feed.first_height,
         node_is_connected=gateway.link.is_connected,
         genesis_sha256=gateway.ledger.genesis.digest().hex(),
         first_block=head.first_block,
         first_provable_height=head.first_provable,
         store_bytes=gateway.ledger.store.size_bytes(),
         disk_free_bytes=gateway.ledger.store.free_disk_bytes(),
+        operation=None if reader.member is None else await operation_of(gateway),
     )
 
 

@@ -143,6 +143,12 @@ def test_what_stood_in_a_block_given_up_is_refused_by_name_to_those_it_concerns(
         assert status["first_provable_height"] == past.first_block
         assert status["store_bytes"] > 0
         assert status["disk_free_bytes"] > 0
+        operation = status["operation"]
+        assert operation["blocks_held"] == status["height"] + 1 - past.first_block
+        assert operation["index_bytes"] > 0
+        assert (operation["segment_bytes"] > 0, operation["comet_bytes"], operation["network"]) == (True, 0, None)
+        # Strangers are told nothing of it.
+        assert "operation" not in gateway.client().get("/api/v1/status").json()
         assert refusal(client, "/api/v1/blocks/4") == (
             410, "api", 17, f"block 4 is no longer held here; blocks from {past.first_block} on are"
         )  # fmt: skip
@@ -247,6 +253,59 @@ def test_the_index_of_a_ledger_made_from_a_snapshot_begins_with_what_stands_in_i
         await_event(again, "index_rebuilt")
         await_true(lambda: is_begun(ledger) and count(dump(ledger)) == 6)
     assert set(dump(past.ledger)["results"]) < set(dump(ledger)["results"])
+
+
+def test_earlier_blocks_are_imported_from_another_member_and_the_index_says_from_where_it_is_whole(
+    past: Past, tmp_path: Path
+) -> None:
+    old, files = Layout(past.ledger.directory), tmp_path / "files"
+    archived = feiqian("archive", old.directory, "--out", files)
+    assert archived.returncode == 0, archived.stderr
+    directory = tmp_path / "two"
+    source = Source(past.snapshot, None, None)
+    restored = restore(directory, source, old.genesis, old.validator_key, past.ledger.registry)
+    ledger = SampleLedger.reopen(directory, past.ledger.registry)
+    first = restored.first_block
+    with NodeProcess(directory).await_ready() as node, GatewayProcess(directory).await_ready() as gateway:
+        await_index(gateway)
+        assert status_of(gateway)["indexed_from"] == first > 4
+        # What the node holds open is not changed under it.
+        refused = feiqian("import", directory, files)
+        assert (refused.returncode, "stop it first" in refused.stderr) == (2, True)
+        assert (gateway.terminate(), node.terminate()) == (0, 0)
+    broken = tmp_path / "broken"
+    shutil.copytree(files, broken)
+    (name,) = broken.iterdir()
+    data = bytearray(name.read_bytes())
+    data[len(data) // 3] ^= 1
+    name.write_bytes(data)
+    assert feiqian("import", directory, broken).returncode == 1
+    assert not Layout(directory).segments.exists()
+    imported = feiqian("import", directory, files, "--json")
+    assert (imported.returncode, imported.stdout) == (0, f'{{"first_height":1,"last_height":{first - 1}}}\n')
+    refused = feiqian("import", directory, files)
+    assert (refused.returncode, "holds every block already" in refused.stderr) == (2, True)
+    with NodeProcess(directory).await_ready(), GatewayProcess(directory).await_ready() as gateway:
+        await_event(gateway, "index_rebuilt")
+        await_true(lambda: is_begun(ledger) and indexed(gateway) == status_of(gateway)["height"])
+        assert status_of(gateway)["indexed_from"] == 1
+        with gateway.client(gateway.sign_in(ledger, "south")) as client:
+            listed = client.get("/api/v1/transactions").json()["items"]
+            assert past.paid in [item["id"] for item in listed]
+    assert set(dump(past.ledger)["results"]) <= set(dump(ledger)["results"])
+    audited = feiqian("audit", directory, "--json")
+    assert audited.returncode == 0, audited.stdout
+    assert '"first_height":1,' in audited.stdout
+
+
+def status_of(gateway: GatewayProcess) -> dict[str, Any]:
+    with gateway.client() as client:
+        return client.get("/api/v1/status").json()
+
+
+def feiqian(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "feiqian.cli.main", *map(str, arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 def snapshot_of(layout: Layout, path: Path) -> None:

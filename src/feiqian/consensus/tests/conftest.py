@@ -1,7 +1,6 @@
 """CometBFT itself, built from its pinned module, and solo chains to try things on."""
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,38 +12,26 @@ from feiqian.consensus.solo import SoloSigner, make_archive_row
 from feiqian.core.encoding import Record, encode
 from feiqian.core.errors import InvalidTransaction
 from feiqian.execution.admission import Prepared, encode_bundle, prepare
-from feiqian.execution.blocks import Block, Outcome, Unprepared, bundle_results, execute_block
+from feiqian.execution.blocks import Block, Outcome, Unprepared, bundle_results, execute_block, open_bundle
 from feiqian.execution.genesis import account_names, compile_consortium, genesis_changes
 from feiqian.execution.registry import Registry, discover
 from feiqian.ledger.context import BlockInfo
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.modules.assets.messages import Issue, Transfer
 from feiqian.state.store import HeightWrites, Store
+from feiqian.testing.cometbft import Judge, build_judge
 from feiqian.testing.ledgers import ACCOUNTS, ASSET, CHAIN_ID, consortium_text, key_of
 from feiqian.wallet.signing import build_transaction, sign_transaction
 
-ROOT = Path(__file__).parents[4]
-GO_PROGRAM = ROOT / "tests" / "vectors" / "go"
+
+@pytest.fixture(scope="session")
+def cometbft() -> Judge:
+    """CometBFT's own code."""
+    return build_judge()
 
 
 @pytest.fixture(scope="session")
-def cometbft() -> Callable[..., bytes]:
-    """Run the Go program with arguments and input; it exits with an error text where CometBFT refuses."""
-    binary = ROOT / ".build" / "cometbft-vectors"
-    binary.parent.mkdir(exist_ok=True)
-    built = subprocess.run(["go", "build", "-o", str(binary), "."], cwd=GO_PROGRAM, capture_output=True, check=False)
-    assert built.returncode == 0, built.stderr.decode()
-
-    def run(*arguments: str, given: bytes = b"") -> bytes:
-        done = subprocess.run([str(binary), *arguments], input=given, capture_output=True, check=False)
-        if done.returncode:
-            raise AssertionError(done.stderr.decode()[:2000])
-        return done.stdout
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def vectors(cometbft: Callable[..., bytes]) -> dict:
+def vectors(cometbft: Judge) -> dict:
     """What CometBFT made of 120 random structures of each kind."""
     return json.loads(cometbft("generate", "20260131", "120"))
 
@@ -96,17 +83,23 @@ class AuditLedger:
 
     def block(
         self,
-        *bundles: Sequence[bytes],
+        *bundles: Sequence[bytes] | bytes,
         after_ms: int = 1_000,
+        misbehaviour: tuple[Misbehaviour, ...] = (),
         cheat: Callable[[HeightWrites], HeightWrites] = lambda writes: writes,
         run: Callable[[bytes], Prepared | Unprepared] | None = None,
     ) -> Outcome:
-        """Make, run and commit the next block; `run` prepares a transaction otherwise than it should be."""
+        """Make, run and commit the next block; `run` prepares a transaction otherwise than it should be.
+
+        A bundle given as bytes stands in the block as it is, whatever it is.
+        """
         store, height = self.store, self.store.height + 1
         time_ms = START_MS if height == 1 else store.time_ms + after_ms
-        transactions = [(run or self.prepare)(signed) for bundle in bundles for signed in bundle]
-        outcome = execute_block(self.registry, store, store, BlockInfo(CHAIN_ID, height, time_ms), transactions)
-        encoded = tuple(encode_bundle(tuple(bundle)) for bundle in bundles)
+        encoded = tuple(each if isinstance(each, bytes) else encode_bundle(tuple(each)) for each in bundles)
+        opened = [open_bundle(each) for each in encoded]
+        transactions = [(run or self.prepare)(signed) for bundle in opened for signed in bundle]
+        info = BlockInfo(CHAIN_ID, height, time_ms)
+        outcome = execute_block(self.registry, store, store, info, transactions, misbehaviour=misbehaviour)
         row = make_archive_row(
             self.genesis,
             self.signer,
@@ -118,11 +111,11 @@ class AuditLedger:
             results_before=self.results,
             app_version=1,
         )
-        data = encode(Block(height, time_ms, encoded))
+        data = encode(Block(height, time_ms, encoded, misbehaviour))
         writes = HeightWrites(height, time_ms, data, outcome.results, outcome.changes, outcome.replay_ids, row)
         store.commit(store.stage(cheat(writes)))
-        place, digests = outcome.triggers, []
-        for bundle in bundles:
+        place, digests = outcome.unasked, []
+        for bundle in opened:
             digests.append(bundle_results(outcome.results[place : place + len(bundle)]))
             place += len(bundle)
         self.results = tuple(digests)

@@ -104,12 +104,11 @@ def later_time(writes: HeightWrites) -> HeightWrites:
 
 def transaction_dropped(writes: HeightWrites) -> HeightWrites:
     block = BLOCK.decode(writes.block)
-    return writes._replace(block=encode(type(block)(block.height, block.time_ms, block.bundles[1:])))
+    return writes._replace(block=encode(type(block)(block.height, block.time_ms, block.bundles[1:], ())))
 
 
 def malformed_block(writes: HeightWrites) -> HeightWrites:
-    block = BLOCK.decode(writes.block)
-    return writes._replace(block=encode(type(block)(block.height, block.time_ms, (b"\xc1",))))
+    return writes._replace(block=b"\xc1")
 
 
 def not_archived(writes: HeightWrites) -> HeightWrites:

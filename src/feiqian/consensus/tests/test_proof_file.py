@@ -81,7 +81,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
             results_before=(),
             app_version=1,
         )
-        block = encode(Block(height, time_ms, ()))
+        block = encode(Block(height, time_ms, (), ()))
         store.commit(store.stage(HeightWrites(height, time_ms, block, results, changes, (), previous)))
         tx_ids.extend(ids)
     yield Ledger(store, genesis, tuple(tx_ids))

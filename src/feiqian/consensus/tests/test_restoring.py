@@ -14,10 +14,13 @@ from feiqian.consensus.proving import prove_record
 from feiqian.consensus.restoring import begin, check_snapshot, evidence_for, replay
 from feiqian.consensus.solo import SoloSigner
 from feiqian.core.encoding import encode
+from feiqian.core.wire import Stored
 from feiqian.execution.blocks import RESULT
 from feiqian.execution.genesis import genesis_changes
+from feiqian.index.decoding import decode_results
 from feiqian.ledger.balances import BALANCES, balance_key
 from feiqian.ledger.records import Balance
+from feiqian.node.committer import last_bundle_results
 from feiqian.state import snapshots
 from feiqian.state.archive import ArchiveRow
 from feiqian.state.errors import OutsideWindow, SegmentRefused, SnapshotRefused
@@ -42,7 +45,7 @@ def play(ledger: Any, *, gap_ms: int = 2_000) -> list[bytes]:
 
 
 def take(ledger: Any, height: int, path: Path) -> Path:
-    export(ledger.store, height, path, evidence_for(ledger.store, height))
+    export(ledger.store, height, path, evidence_for(ledger.store, height, ledger.genesis))
     return path
 
 
@@ -198,8 +201,8 @@ def rewrite(path: Path, evidence: Evidence | None) -> Path:
 def test_evidence_left_out_or_exchanged_is_refused(audit_ledger: Any, tmp_path: Path) -> None:
     play(audit_ledger)
     path = take(audit_ledger, 5, tmp_path / "s")
-    evidence = evidence_for(audit_ledger.store, 5)
-    other = evidence_for(audit_ledger.store, 4)
+    evidence = evidence_for(audit_ledger.store, 5, audit_ledger.genesis)
+    other = evidence_for(audit_ledger.store, 4, audit_ledger.genesis)
     store = audit_ledger.store
     cases: list[tuple[Evidence | None, str]] = [
         (None, "no signed block"),
@@ -220,7 +223,7 @@ def test_evidence_left_out_or_exchanged_is_refused(audit_ledger: Any, tmp_path: 
 def test_another_validator_s_signature_is_refused(audit_ledger: Any, tmp_path: Path) -> None:
     play(audit_ledger)
     path = take(audit_ledger, 5, tmp_path / "s")
-    evidence = evidence_for(audit_ledger.store, 5)
+    evidence = evidence_for(audit_ledger.store, 5, audit_ledger.genesis)
     block = block_of(evidence.following)
     forged = SoloSigner(b"\x06" * 32).sign(block.commit.sign_bytes("sample-1", 0))
     signature = block.commit.signatures[0].signature
@@ -255,7 +258,7 @@ def still_the_same(path: Path, ledger: Any) -> bool:
         _, evidence = snapshots.read_evidence(path)
     except SnapshotRefused:
         return False
-    true = evidence_for(ledger.store, 5)
+    true = evidence_for(ledger.store, 5, ledger.genesis)
     if evidence is None or evidence == true:
         return False
     row, right = evidence.following, true.following
@@ -272,7 +275,7 @@ def test_another_chain_s_snapshot_is_refused(audit_ledger: Any, tmp_path: Path) 
 def test_ids_of_the_replay_window_must_be_there_and_older_ones_need_not(audit_ledger: Any, tmp_path: Path) -> None:
     # Blocks 4, 6 and 8 pay, at 302, 603 and 904 s: what was used up at 302 s no longer counts at 904 s.
     play(audit_ledger, gap_ms=5 * MINUTE_MS)
-    evidence = evidence_for(audit_ledger.store, 7)
+    evidence = evidence_for(audit_ledger.store, 7, audit_ledger.genesis)
     assert evidence.before_window is not None
     assert (evidence.before_window.height, evidence.replay_from) == (4, 5)
     path = take(audit_ledger, 7, tmp_path / "s")
@@ -288,7 +291,7 @@ def test_heights_that_cannot_be_shown_are_refused_with_those_that_can(audit_ledg
     store = audit_ledger.store
     for height in (-1, 8, 9):
         with pytest.raises(OutsideWindow, match="ask for 0 to 7"):
-            evidence_for(store, height)
+            evidence_for(store, height, audit_ledger.genesis)
     take(audit_ledger, 0, tmp_path / "first")
     copy = restore(audit_ledger, tmp_path / "first", tmp_path / "copy")
     assert (copy.height, copy.app_hash) == (1, store.app_hash_at(1))
@@ -319,10 +322,38 @@ def test_ids_that_the_store_gave_up_are_missed_when_the_snapshot_is_taken(
     audit_ledger: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play(audit_ledger)
-    evidence = evidence_for(audit_ledger.store, 5)
+    evidence = evidence_for(audit_ledger.store, 5, audit_ledger.genesis)
     monkeypatch.setattr("feiqian.state.writing.MAX_REPLAY_WINDOW_MS", 0)
     while audit_ledger.store.prune_blocks(5, 100):
         pass
     with pytest.raises(SnapshotRefused, match="the ids that block 2 used up are needed for 5"):
         export(audit_ledger.store, 5, tmp_path / "s", evidence)
     assert not (tmp_path / "s").exists()
+
+
+def test_a_block_with_what_is_no_bundle_reads_the_same_everywhere(audit_ledger: Any, tmp_path: Path) -> None:
+    """More than two thirds may decide such a block, and whoever catches up is asked of no proposal: it counts as one
+    transaction that is refused."""
+    audit_ledger.block()
+    issued = audit_ledger.issue("treasury", 500)
+    outcome = audit_ledger.block(b"\xc1 no bundle", [issued], audit_ledger.issue("treasury", 7))
+    assert [RESULT.decode(result).number for _, result in outcome.results] == [1, 0, 1]
+    told = audit_ledger.block(b"\xc1", [audit_ledger.pay("treasury", "south", 3)])
+    store, genesis, registry = audit_ledger.store, audit_ledger.genesis, audit_ledger.registry
+    # Where each transaction stands in its block, as the store says it.
+    assert store.transaction(outcome.results[1][0]) == (2, 1, issued)
+    assert last_bundle_results(store) == audit_ledger.results
+    decoded = decode_results(registry, stored_of(store, 3))
+    assert [None if each.asked is None else each.asked.tx_id for each in decoded] == [b"", told.results[1][0]]
+    rows = [row for height in (1, 2, 3) if (row := row_of(store, height)) is not None]
+    copy = restored_genesis(audit_ledger, tmp_path / "copy")
+    assert len(list(replay(copy, registry, genesis, light.trust_in_genesis(genesis), rows))) == 3
+    assert copy.app_hash == store.app_hash
+    copy.close()
+    assert audit(store, registry, genesis).problems == ()
+
+
+def stored_of(store: Store, height: int) -> Stored:
+    block = store.block(height)
+    assert block is not None
+    return Stored(height, block.time_ms, block.app_hash, block.block, block.results)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from litestar import Request, Response, get
 
-from feiqian.api.access import Access
+from feiqian.api.access import ANONYMOUS, Access
 from feiqian.api.gateway import Gateway
 from feiqian.api.routes import chain
 from feiqian.api.routes.parameters import Here
@@ -42,7 +42,7 @@ async def show_overview(gateway: Here, request: Request[Any, Any, Any]) -> Respo
     return show(
         request,
         "overview.html",
-        status_now=await chain.show_status.fn(gateway),
+        status_now=await chain.show_status.fn(gateway, ANONYMOUS),
         pace=pace_of(blocks, now_ms),
         blocks=blocks[:LAST_BLOCKS],
         assets=assets,

@@ -12,6 +12,7 @@ from feiqian.execution.blocks import RESULT, Outcome, Result, execute_block
 from feiqian.execution.genesis import account_names, compile_consortium, genesis_changes
 from feiqian.execution.registry import Registry, discover
 from feiqian.ledger.context import BlockInfo
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.wallet.keys import Ed25519Key
 from feiqian.wallet.signing import build_transaction, sign_transaction
 
@@ -110,11 +111,20 @@ class MemoryLedger:
     def prepare(self, signed: bytes) -> Prepared:
         return prepare(self.registry, CHAIN, signed)
 
-    def block(self, transactions: list[Any], *, after_ms: int = 1_000, is_proposal: bool = False) -> Outcome:
+    def block(
+        self,
+        transactions: list[Any],
+        *,
+        after_ms: int = 1_000,
+        misbehaviour: tuple[Misbehaviour, ...] = (),
+        is_proposal: bool = False,
+    ) -> Outcome:
         self.height += 1
         self.time_ms += after_ms
         block = BlockInfo(CHAIN, self.height, self.time_ms)
-        outcome = execute_block(self.registry, self, self, block, transactions, is_proposal=is_proposal)
+        outcome = execute_block(
+            self.registry, self, self, block, transactions, misbehaviour=misbehaviour, is_proposal=is_proposal
+        )
         self._apply(outcome.changes)
         self.used |= {tx_id for _, tx_id in outcome.replay_ids}
         return outcome

@@ -1,5 +1,7 @@
 """What a block does: order, atomicity, what uses an id up, limits, triggers, and what is written about it."""
 
+import hashlib
+
 import msgspec
 import pytest
 
@@ -7,7 +9,7 @@ from feiqian.core.encoding import encode
 from feiqian.core.errors import InvalidTransaction, NonCanonical, Undecodable
 from feiqian.core.transactions import SignedTransaction, decode_signed
 from feiqian.execution.admission import prepare
-from feiqian.execution.blocks import Unprepared
+from feiqian.execution.blocks import Unprepared, execute_block, open_bundle
 from feiqian.execution.errors import (
     BlockLimitReached,
     NoSignature,
@@ -19,6 +21,7 @@ from feiqian.execution.errors import (
 )
 from feiqian.execution.tables import RESULTS, height_key
 from feiqian.ledger.balances import get_balance
+from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.errors import (
     ExpiryTooFar,
     InsufficientAvailable,
@@ -32,11 +35,15 @@ from feiqian.ledger.errors import (
 from feiqian.ledger.metering import USAGE
 from feiqian.ledger.parameters import PARAMETERS
 from feiqian.ledger.records import Parameters
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.modules.assets.messages import BatchLeg, BatchTransfer, Issue, PlaceHold, Transfer
+from feiqian.modules.governance.state import MISBEHAVIOURS
 from feiqian.state.replay import REPLAY_DIGESTS, replay_digest
 from feiqian.state.tables import BlockState
 from feiqian.state.tree import root_of
 from feiqian.wallet.signing import build_transaction, sign_transaction
+
+CHAIN = "feiqian-test-1"
 
 
 def issue(ledger, amount: int, payee: str = "north") -> Issue:
@@ -294,3 +301,69 @@ def test_a_block_with_a_due_trigger_only_is_not_empty(ledger) -> None:
     outcome = ledger.block([], after_ms=5_000)
     assert not outcome.is_empty
     assert get_balance(BlockState(ledger), ledger.names["north"], "GLD").held_minor == 0
+
+
+# --- what consensus proved ---
+
+
+def proved(place: int) -> Misbehaviour:
+    return Misbehaviour("duplicate-vote", bytes([place]) * 20, 7, 1_799_999_999_000, 10)
+
+
+def test_misbehaviour_is_recorded_before_triggers_and_transactions(ledger) -> None:
+    ledger.run("mint", [issue(ledger, 100)], ["mint"])
+    hold = PlaceHold(ledger.names["north"], ledger.names["south"], "GLD", 40, ledger.time_ms + 1_500, b"")
+    ledger.run("north", [hold], ["north"])
+    prepared = ledger.prepare(ledger.sign("north", [pay(ledger, 30)], ["north"]))
+    outcome = ledger.block([prepared], misbehaviour=(proved(1), proved(2)))
+    assert outcome.unasked == 3
+    ids = [id_ for id_, _ in outcome.results]
+    assert ids[3] == prepared.tx_id
+    # BIP 340's construction by hand: SHA-256 of the tag's digest twice, then the height and the place in the block.
+    tag = hashlib.sha256(b"feiqian/misbehaviour/v1").digest()
+    assert ids[:2] == [
+        hashlib.sha256(tag + tag + (3).to_bytes(8, "big") + place.to_bytes(4, "big")).digest() for place in (0, 1)
+    ]
+    assert numbers(ledger, outcome) == [("", 0)] * 4
+    tags = [[msgspec.msgpack.decode(event)[0] for event in result.events] for result in ledger.results(outcome)]
+    assert tags[:3] == [["governance.ValidatorMisbehaved"]] * 2 + [["ledger.HoldExpired"]]
+    assert len(list(MISBEHAVIOURS.scan(BlockState(ledger)))) == 2
+
+
+def test_a_block_with_misbehaviour_only_is_not_empty(ledger) -> None:
+    outcome = ledger.block([], misbehaviour=(proved(1),))
+    assert not outcome.is_empty
+    assert outcome.unasked == len(outcome.results) == 1
+    root = RESULTS.get(BlockState(ledger), height_key(1))
+    assert root is not None
+    assert root.digest == root_of(dict(outcome.results))
+    again = ledger.block([], misbehaviour=(proved(1),))
+    assert not again.is_empty
+    assert ledger.results(again)[0].events == ()
+
+
+def test_a_proposal_with_misbehaviour_is_as_the_block_will_be(ledger) -> None:
+    ledger.run("mint", [issue(ledger, 100)], ["mint"])
+    prepared = ledger.prepare(ledger.sign("north", [pay(ledger, 30)], ["north"]))
+    info = BlockInfo(CHAIN, 2, ledger.time_ms + 1_000)
+    offered = execute_block(
+        ledger.registry, ledger, ledger, info, [prepared], misbehaviour=(proved(1),), is_proposal=True
+    )
+    decided = ledger.block([prepared], misbehaviour=(proved(1),))
+    assert (offered.results, offered.changes) == (decided.results, decided.changes)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xc1", b"\x91\xa1a", encode((b"a", 1)), b"\xdc\x00\x01\xc4\x01a", b"\x91\xc4\x01a\x00"]
+)
+def test_bytes_that_are_no_bundle_stand_for_one_transaction_that_is_refused(ledger, data: bytes) -> None:
+    """MessagePack by hand: nothing, a reserved byte, text, a number, a longer form than needed, a byte too many."""
+    assert open_bundle(data) == (b"",)
+    with pytest.raises(InvalidTransaction):
+        prepare(ledger.registry, CHAIN, b"")
+    assert open_bundle(encode((b"a", b"bc"))) == (b"a", b"bc")
+    assert open_bundle(b"\x90") == ()
+
+
+def test_a_transaction_in_the_place_of_a_bundle_is_not_run(ledger) -> None:
+    assert open_bundle(ledger.sign("mint", [issue(ledger, 1)], ["mint"])) == (b"",)

@@ -6,13 +6,23 @@ import pytest
 
 from feiqian.core.errors import Fault
 from feiqian.core.plain import to_plain
-from feiqian.execution.genesis import ConsortiumError, account_names, compile_consortium, genesis_changes
+from feiqian.execution.genesis import (
+    ConsortiumError,
+    account_names,
+    compile_consortium,
+    genesis_changes,
+    genesis_events,
+)
 from feiqian.execution.registry import Registry
 from feiqian.ledger.accounts import ACCOUNTS, ADMINISTRATIONS
 from feiqian.ledger.assets import ASSETS
+from feiqian.ledger.events import NodeRegistered, ValidatorSet
 from feiqian.ledger.members import MEMBERS
+from feiqian.ledger.records import NodeRecord, ValidatorRecord
+from feiqian.ledger.validators import NODES, VALIDATORS
 from feiqian.modules import Module
 from feiqian.state.tables import BlockState
+from feiqian.testing import MemoryReader
 
 BASE = """
 [chain]
@@ -154,3 +164,81 @@ def test_a_name_declared_twice_is_a_fault(registry: Registry) -> None:
         Registry([module, Module("copy", module.handlers)])
     with pytest.raises(Fault, match="does not know"):
         registry.table_of(b"weather.sun/1")
+
+
+NETWORK = """
+[[validators]]
+name = "mint 1"
+member = "mint"
+public_key = "ed25519:3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+power = 10
+
+[[validators]]
+name = "mint 2"
+member = "mint"
+public_key = "ed25519:fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025"
+
+[[nodes]]
+name = "mint 1"
+member = "mint"
+public_key = "ed25519:278117fc144c72340f67d0f2316e8386ceffbf2b2428c9c51fef7c597f1d426e"
+"""
+"""The public keys of RFC 8032, 7.1, tests 2, 3 and 1024."""
+
+P256_BASE_POINT = "p256:036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+"""FIPS 186-4, D.1.2.3, compressed."""
+
+FIRST = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+SECOND = "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025"
+
+
+def test_validators_and_nodes_of_a_network_stand_in_state(tmp_path: Path, registry: Registry) -> None:
+    app_state = compiled(tmp_path, registry, BASE + NETWORK)
+    reader = MemoryReader()
+    reader.commit(genesis_changes(registry, app_state, 5, 0))
+    state = BlockState(reader)
+    assert list(VALIDATORS.scan(state)) == [
+        (bytes.fromhex(FIRST), ValidatorRecord("mint", "mint 1", 10)),
+        (bytes.fromhex(SECOND), ValidatorRecord("mint", "mint 2", 1)),
+    ]
+    node = bytes.fromhex("278117fc144c72340f67d0f2316e8386ceffbf2b2428c9c51fef7c597f1d426e")
+    assert list(NODES.scan(state)) == [(node, NodeRecord("mint", "mint 1"))]
+    assert genesis_events(registry, app_state, 5, 0)[-4:-1] == [
+        ValidatorSet(bytes.fromhex(FIRST), "mint", "mint 1", 0, 10),
+        ValidatorSet(bytes.fromhex(SECOND), "mint", "mint 2", 0, 1),
+        NodeRegistered(node, "mint", "mint 1"),
+    ]
+
+
+def test_a_ledger_of_one_node_has_neither(tmp_path: Path, registry: Registry) -> None:
+    changes = genesis_changes(registry, compiled(tmp_path, registry, BASE), 5, 0)
+    assert not [key for key in changes if key.startswith((VALIDATORS.prefix, NODES.prefix))]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('member = "mint"\npublic_key', 'member = "mind"\npublic_key', "member 'mind' is not admitted"),
+        (SECOND, FIRST, "another one has this key"),
+        (SECOND, "00" * 32, "not a valid Ed25519"),
+        (f"ed25519:{SECOND}", P256_BASE_POINT, "keys are Ed25519 here"),
+        (f"ed25519:{SECOND}", SECOND, "write one of"),
+        ('name = "mint 2"', 'name = "mint 1"', "another one is called 'mint 1'"),
+        ('name = "mint 2"', 'name = ""', "$.validators[1].name"),
+        ("power = 10", "power = 0", "$.validators[0].power"),
+        ("power = 10", "power = 9007199254740993", "$.validators[0].power"),
+        ("power = 10", 'power = 10\ncolour = "red"', "colour"),
+    ],
+)
+def test_mistakes_about_the_network_are_named(
+    tmp_path: Path, registry: Registry, old: str, new: str, said: str
+) -> None:
+    assert old in NETWORK
+    with pytest.raises(ConsortiumError) as caught:
+        compiled(tmp_path, registry, BASE + NETWORK.replace(old, new, 1))
+    assert said in str(caught.value)
+
+
+def test_nodes_without_validators_are_refused(tmp_path: Path, registry: Registry) -> None:
+    with pytest.raises(ConsortiumError, match="it has no validators"):
+        compiled(tmp_path, registry, BASE + "[[nodes]]" + NETWORK.partition("[[nodes]]")[2])

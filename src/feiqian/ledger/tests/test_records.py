@@ -97,7 +97,7 @@ def test_everything_is_declared_once() -> None:
     assert all(str(tag).startswith("ledger.") for tag in tags)
     assert len({table.name for table in TABLES}) == len(TABLES)
     assert {trigger.__struct_config__.tag for trigger in TRIGGERS} == {"ledger.ExpireHold", "ledger.ExpirePending"}
-    assert len(INVARIANTS) == 8
+    assert len(INVARIANTS) == 10
 
 
 # --- members ---

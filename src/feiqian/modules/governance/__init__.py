@@ -6,6 +6,7 @@ from feiqian.modules.governance.events import EVENTS
 from feiqian.modules.governance.genesis import genesis
 from feiqian.modules.governance.handlers import HANDLERS, TRIGGERS
 from feiqian.modules.governance.invariants import INVARIANTS
+from feiqian.modules.governance.misbehaviour import misbehaviour
 from feiqian.modules.governance.state import NAME, TABLES
 
 MODULE = Module(
@@ -17,4 +18,5 @@ MODULE = Module(
     triggers=TRIGGERS,
     invariants=INVARIANTS,
     genesis=genesis,
+    misbehaviour=misbehaviour,
 )

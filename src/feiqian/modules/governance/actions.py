@@ -8,6 +8,7 @@ import msgspec
 
 from feiqian.core.addresses import to_text
 from feiqian.core.encoding import Record
+from feiqian.core.hashing import validator_address
 from feiqian.ledger.accounts import (
     administration_of,
     check_administration,
@@ -18,17 +19,31 @@ from feiqian.ledger.accounts import (
 )
 from feiqian.ledger.authority import check_policy
 from feiqian.ledger.context import Context
-from feiqian.ledger.errors import MemberExists
+from feiqian.ledger.errors import LedgerError, MemberExists
 from feiqian.ledger.members import MEMBERS, add_member, require_member, set_member
 from feiqian.ledger.parameters import check_parameters, get_parameters, set_parameters
-from feiqian.ledger.records import BY_GOVERNANCE, Member, Parameters
+from feiqian.ledger.records import BY_GOVERNANCE, Member, NodeRecord, Parameters, ValidatorRecord
 from feiqian.ledger.upgrades import UPGRADE_KEY, UPGRADES, Upgrade, scheduled_upgrade
+from feiqian.ledger.validators import (
+    VALIDATORS,
+    check_node,
+    check_node_removal,
+    check_removal,
+    check_validator,
+    nodes_of,
+    put_node,
+    put_validator,
+    remove_node,
+    remove_validator,
+    validators_of,
+)
 from feiqian.modules.governance.errors import (
     AdministrationUnfit,
     AlreadyLeft,
     AlreadySuspended,
     FrozenAlready,
     GovernorsAdministration,
+    MemberRunsValidator,
     NotFrozenByVote,
     NotSuspended,
     NoUpgradeScheduled,
@@ -40,12 +55,14 @@ from feiqian.modules.governance.errors import (
     UpgradeAlreadyScheduled,
     UpgradeTooSoon,
     UpgradeVersionWrong,
+    ValidatorMisbehavedBefore,
 )
 from feiqian.modules.governance.events import (
     MemberLeft,
     RulesSet,
     UpgradeCancelled,
     UpgradeScheduled,
+    ValidatorLeftInPlace,
 )
 from feiqian.modules.governance.messages import (
     AdmitMember,
@@ -53,11 +70,15 @@ from feiqian.modules.governance.messages import (
     ChangeMember,
     FreezeAccount,
     Identity,
+    RegisterNode,
     ReinstateMember,
     ReleaseAccount,
     RemoveMember,
+    RemoveNode,
+    RemoveValidator,
     ScheduleUpgrade,
     SetParameters,
+    SetValidator,
     SuspendMember,
 )
 from feiqian.modules.governance.state import (
@@ -71,6 +92,7 @@ from feiqian.modules.governance.state import (
     Departure,
     Rules,
     is_governor,
+    misbehaved,
 )
 from feiqian.state.tables import Overlay
 
@@ -140,11 +162,16 @@ def _admit(ctx: Context, action: AdmitMember) -> None:
 
 
 def _check_remove(ctx: Context, action: RemoveMember) -> None:
-    _check_without(ctx, action.member, _require_present(ctx, action.member))
+    member = _require_present(ctx, action.member)
+    if validators_of(ctx.state, action.member):
+        raise MemberRunsValidator(f"member {action.member!r} runs a validator; remove that first")
+    _check_without(ctx, action.member, member)
 
 
 def _remove(ctx: Context, action: RemoveMember) -> None:
     member = require_member(ctx.state, action.member)
+    for public_key in nodes_of(ctx.state, action.member):
+        remove_node(ctx, public_key)
     set_member(ctx, action.member, msgspec.structs.replace(member, roles=(), is_suspended=True))
     DEPARTURES.put(ctx.state, action.member.encode(), Departure(ctx.block.time_ms, ctx.block.height))
     ctx.emit(MemberLeft(action.member))
@@ -160,6 +187,8 @@ def _check_suspend(ctx: Context, action: SuspendMember) -> None:
 def _suspend(ctx: Context, action: SuspendMember) -> None:
     member = require_member(ctx.state, action.member)
     set_member(ctx, action.member, msgspec.structs.replace(member, is_suspended=True))
+    for public_key in validators_of(ctx.state, action.member):
+        _remove_if_allowed(ctx, public_key)
 
 
 def _check_reinstate(ctx: Context, action: ReinstateMember) -> None:
@@ -276,6 +305,44 @@ def _pending_upgrade(ctx: Context) -> Upgrade | None:
     return upgrade if upgrade is not None and upgrade.height > ctx.block.height else None
 
 
+def _check_set_validator(ctx: Context, action: SetValidator) -> None:
+    check_validator(ctx, action.public_key, _validator(action))
+    former = VALIDATORS.get(ctx.state, action.public_key)
+    is_less = former is not None and action.power < former.power
+    if misbehaved(ctx.state, validator_address(action.public_key)) is not None and not is_less:
+        raise ValidatorMisbehavedBefore(
+            f"consensus proved misbehaviour of this key; run {action.name!r} with a new one"
+        )
+
+
+def _set_validator(ctx: Context, action: SetValidator) -> None:
+    put_validator(ctx, action.public_key, _validator(action))
+
+
+def _check_remove_validator(ctx: Context, action: RemoveValidator) -> None:
+    check_removal(ctx, action.public_key)
+
+
+def _remove_validator(ctx: Context, action: RemoveValidator) -> None:
+    remove_validator(ctx, action.public_key)
+
+
+def _check_register(ctx: Context, action: RegisterNode) -> None:
+    check_node(ctx, action.public_key, NodeRecord(action.member, action.name))
+
+
+def _register(ctx: Context, action: RegisterNode) -> None:
+    put_node(ctx, action.public_key, NodeRecord(action.member, action.name))
+
+
+def _check_remove_node(ctx: Context, action: RemoveNode) -> None:
+    check_node_removal(ctx, action.public_key)
+
+
+def _remove_node(ctx: Context, action: RemoveNode) -> None:
+    remove_node(ctx, action.public_key)
+
+
 class _Steps(NamedTuple):
     check: Callable[[Context, Any], None]
     carry_out: Callable[[Context, Any], None]
@@ -292,6 +359,10 @@ _ACTIONS: Mapping[type[Record], _Steps] = {
     SetParameters: _Steps(_check_set, _set),
     ScheduleUpgrade: _Steps(_check_schedule, _schedule),
     CancelUpgrade: _Steps(_check_cancel, _cancel),
+    SetValidator: _Steps(_check_set_validator, _set_validator),
+    RemoveValidator: _Steps(_check_remove_validator, _remove_validator),
+    RegisterNode: _Steps(_check_register, _register),
+    RemoveNode: _Steps(_check_remove_node, _remove_node),
 }
 
 
@@ -305,6 +376,22 @@ def _record(identity: Identity, *, is_suspended: bool) -> Member:
         vault_key=identity.vault_key,
         is_suspended=is_suspended,
     )
+
+
+def _validator(action: SetValidator) -> ValidatorRecord:
+    return ValidatorRecord(action.member, action.name, action.power)
+
+
+def _remove_if_allowed(ctx: Context, public_key: bytes) -> None:
+    """Remove a suspended member's validator, or say aloud that it still votes."""
+    try:
+        check_removal(ctx, public_key)
+    except LedgerError as rule:
+        record = VALIDATORS.get(ctx.state, public_key)
+        assert record is not None, "it is one of the member's"
+        ctx.emit(ValidatorLeftInPlace(public_key, record.member, record.name, record.power, rule.message[:140], None))
+    else:
+        remove_validator(ctx, public_key)
 
 
 def _require_present(ctx: Context, member_id: str) -> Member:

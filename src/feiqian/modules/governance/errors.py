@@ -147,6 +147,18 @@ class GovernorsAdministration(GovernanceError):
     number = 25
 
 
+class MemberRunsValidator(GovernanceError):
+    """A member that leaves runs no validator any more: remove its validators first."""
+
+    number = 26
+
+
+class ValidatorMisbehavedBefore(GovernanceError):
+    """A key that consensus proved misbehaviour of is not added again and gains no power."""
+
+    number = 27
+
+
 ERRORS: tuple[type[GovernanceError], ...] = (
     NotGovernor,
     ProposalUnknown,
@@ -171,4 +183,6 @@ ERRORS: tuple[type[GovernanceError], ...] = (
     FrozenAlready,
     NotFrozenByVote,
     GovernorsAdministration,
+    MemberRunsValidator,
+    ValidatorMisbehavedBefore,
 )

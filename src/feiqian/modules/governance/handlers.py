@@ -27,7 +27,7 @@ from feiqian.modules.governance.events import (
     Proposed,
     Voted,
 )
-from feiqian.modules.governance.messages import Propose, Vote, Withdraw
+from feiqian.modules.governance.messages import Action, Propose, Vote, Withdraw
 from feiqian.modules.governance.state import (
     APPROVED,
     BALLOTS,
@@ -71,13 +71,20 @@ def propose(ctx: Context, message: Propose) -> None:
     if size_bytes > MAX_ACTION_BYTES:
         raise ActionTooLarge(f"action of {size_bytes} bytes; at most {MAX_ACTION_BYTES}")
     check(ctx, message.action)
+    proposal_id, proposal = open_proposal(ctx, member, message.action, message.rationale)
+    tally = _tally(ctx, proposal_id, member, is_approval=True)
+    _cast(ctx, proposal_id, proposal, member, Ballot(message.account, True, ctx.block.time_ms, ctx.block.height), tally)
+
+
+def open_proposal(ctx: Context, proposer: str | None, action: Action, rationale: str) -> tuple[bytes, Proposal]:
+    """Put an action to the vote and return the proposal with its id; no vote is cast yet."""
     proposal_id = ctx.new_id()
     expires_at_ms = ctx.block.time_ms + current_rules(ctx.state).voting_days * DAY_MS
     expiry_key = schedule(ctx, expires_at_ms, ExpireProposal(proposal_id))
     proposal = Proposal(
-        proposer=member,
-        action=message.action,
-        rationale=message.rationale,
+        proposer=proposer,
+        action=action,
+        rationale=rationale,
         opened_at_ms=ctx.block.time_ms,
         opened_at_height=ctx.block.height,
         expires_at_ms=expires_at_ms,
@@ -85,9 +92,8 @@ def propose(ctx: Context, message: Propose) -> None:
         decision=None,
     )
     PROPOSALS.put(ctx.state, proposal_id, proposal)
-    ctx.emit(Proposed(proposal_id, member, message.action, message.rationale, expires_at_ms))
-    tally = _tally(ctx, proposal_id, member, is_approval=True)
-    _cast(ctx, proposal_id, proposal, member, Ballot(message.account, True, ctx.block.time_ms, ctx.block.height), tally)
+    ctx.emit(Proposed(proposal_id, proposer, action, rationale, expires_at_ms))
+    return proposal_id, proposal
 
 
 def vote(ctx: Context, message: Vote) -> None:
@@ -117,7 +123,8 @@ def withdraw(ctx: Context, message: Withdraw) -> None:
     member = _require_member(ctx, message.account)
     proposal = _require_open(ctx, message.proposal)
     if proposal.proposer != member:
-        raise NotProposer(f"the proposal is {proposal.proposer!r}'s, not {member!r}'s")
+        whose = "the ledger" if proposal.proposer is None else repr(proposal.proposer)
+        raise NotProposer(f"the proposal is {whose}'s, not {member!r}'s")
     cancel(ctx, proposal.expiry_key)
     _decide(ctx, message.proposal, proposal, WITHDRAWN)
     ctx.emit(ProposalWithdrawn(message.proposal, proposal.proposer))

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 
+from feiqian.core.hashing import validator_address
 from feiqian.ledger.accounts import ACCOUNTS, ADMINISTRATIONS, administration_of
 from feiqian.ledger.invariants import Scope
 from feiqian.ledger.members import MEMBERS
 from feiqian.ledger.triggers import SCHEDULED
+from feiqian.ledger.validators import VALIDATORS
 from feiqian.modules import Invariant
 from feiqian.modules.governance.state import (
     BALLOTS,
     DEPARTURES,
+    MISBEHAVIOURS,
     PROPOSALS,
+    REMOVED,
     RULES,
     RULES_KEY,
     governors,
@@ -73,4 +77,25 @@ def ballots_are_final(scope: Scope) -> Iterator[str]:
             yield f"ballot {key.hex()} was changed, deleted or belongs to no proposal"
 
 
-INVARIANTS: tuple[Invariant, ...] = (governors_suffice, departed_stay_out, decisions_stand, ballots_are_final)
+def misbehaviour_stays_on_record(scope: Scope) -> Iterator[str]:
+    """What was recorded of a validator never changes; whose validator was removed for it does not run it again."""
+    for key, record, former in scope.changes(MISBEHAVIOURS):
+        if record is None or former not in (None, record):
+            yield f"the record of misbehaviour {key.hex()} was changed or deleted"
+        elif record.outcome == REMOVED and record.public_key and VALIDATORS.has(scope.after, record.public_key):
+            yield f"validator {record.public_key.hex()} was removed for misbehaviour and is one"
+    for key, _, _ in scope.changes(VALIDATORS):
+        address = validator_address(key)
+        if VALIDATORS.has(scope.after, key):
+            for _, record in MISBEHAVIOURS.scan(scope.after, address):
+                if record.outcome == REMOVED:
+                    yield f"validator {key.hex()} was removed for misbehaviour and is one again"
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    governors_suffice,
+    departed_stay_out,
+    decisions_stand,
+    ballots_are_final,
+    misbehaviour_stays_on_record,
+)

@@ -12,7 +12,7 @@ from feiqian.core.addresses import Address
 from feiqian.core.encoding import Hash32, Height, MemberId, Record, ShortText, Text, Uint32, Uint63
 from feiqian.core.transactions import Salt
 from feiqian.ledger.context import Claim, Message
-from feiqian.ledger.records import Bic, Lei, Policy, Role, Uscc
+from feiqian.ledger.records import Bic, Lei, NodeName, Policy, Power, Role, Uscc
 
 MAX_CHANGES = 32
 
@@ -103,6 +103,35 @@ class CancelUpgrade(Record, tag="governance.CancelUpgrade"):
     """Give up the upgrade that is scheduled."""
 
 
+class SetValidator(Record, tag="governance.SetValidator"):
+    """Let a node's vote count with this power: add it as a validator, or weigh anew or rename the one with this key."""
+
+    public_key: Hash32
+    member: MemberId
+    name: NodeName
+    power: Power
+
+
+class RemoveValidator(Record, tag="governance.RemoveValidator"):
+    """Let a validator's vote count no longer."""
+
+    public_key: Hash32
+
+
+class RegisterNode(Record, tag="governance.RegisterNode"):
+    """Let the network's nodes accept this one as a peer; `public_key` is its node key, not a validator's."""
+
+    public_key: Hash32
+    member: MemberId
+    name: NodeName
+
+
+class RemoveNode(Record, tag="governance.RemoveNode"):
+    """Accept a node as a peer no longer."""
+
+    public_key: Hash32
+
+
 Action = (
     AdmitMember
     | RemoveMember
@@ -114,6 +143,10 @@ Action = (
     | SetParameters
     | ScheduleUpgrade
     | CancelUpgrade
+    | SetValidator
+    | RemoveValidator
+    | RegisterNode
+    | RemoveNode
 )
 
 

@@ -6,9 +6,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from feiqian.core.addresses import Address
-from feiqian.core.encoding import Height, MemberId, Record, ShortText, TimeMs, Uint16
+from feiqian.core.encoding import Hash32, Height, MemberId, Record, ShortText, TimeMs, Uint16, Uint63
 from feiqian.ledger.members import MEMBERS
-from feiqian.ledger.records import Member
+from feiqian.ledger.records import Member, NodeName
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.modules.governance.messages import Action
 from feiqian.state.tables import Overlay, Table
 
@@ -26,6 +27,10 @@ REJECTED = "rejected"
 WITHDRAWN = "withdrawn"
 EXPIRED = "expired"
 
+REMOVED = "removed"
+LEFT_IN_PLACE = "left in place"
+GONE = "gone before"
+
 
 class Decision(Record):
     """How and when a proposal left the state `open`: approved, rejected, withdrawn or expired."""
@@ -36,9 +41,9 @@ class Decision(Record):
 
 
 class Proposal(Record):
-    """One action put to the vote. `decision` is None while it is open."""
+    """One action put to the vote. `decision` is None while it is open, `proposer` where the ledger itself proposed."""
 
-    proposer: MemberId
+    proposer: MemberId | None
     action: Action
     rationale: ShortText
     opened_at_ms: TimeMs
@@ -76,6 +81,22 @@ class Departure(Record):
     left_at_height: Height
 
 
+class MisbehaviourRecord(Record):
+    """What consensus proved of a validator, and what became of it: removed, left in place or gone before.
+
+    Key, member and name are None where it was no validator any more and had not been caught before.
+    """
+
+    public_key: Hash32 | None
+    member: MemberId | None
+    name: NodeName | None
+    time_ms: TimeMs
+    power: Uint63
+    outcome: Annotated[str, Meta(min_length=1, max_length=16)]
+    recorded_at_ms: TimeMs
+    recorded_at_height: Height
+
+
 PROPOSALS: Table[Proposal] = Table("governance.proposals", Proposal)
 """Key: proposal id."""
 
@@ -88,7 +109,10 @@ RULES: Table[Rules] = Table("governance.rules", Rules)
 DEPARTURES: Table[Departure] = Table("governance.departures", Departure)
 """Key: member id."""
 
-TABLES: tuple[Table, ...] = (PROPOSALS, BALLOTS, RULES, DEPARTURES)
+MISBEHAVIOURS: Table[MisbehaviourRecord] = Table("governance.misbehaviours", MisbehaviourRecord)
+"""Key: the validator's address, the height (8 bytes, big endian) at which it misbehaved, the kind."""
+
+TABLES: tuple[Table, ...] = (PROPOSALS, BALLOTS, RULES, DEPARTURES, MISBEHAVIOURS)
 RULES_KEY = b"current"
 
 LEDGER_BOUNDS: Mapping[str, tuple[int, int]] = {
@@ -121,6 +145,16 @@ def is_governor(member: Member) -> bool:
 def governors(state: Overlay) -> tuple[str, ...]:
     """Return the ids of the members that govern now, in order."""
     return tuple([key.decode() for key, member in MEMBERS.scan(state) if is_governor(member)])
+
+
+def misbehaviour_key(misbehaviour: Misbehaviour) -> bytes:
+    """Return the key of the record of a misbehaviour: the same one is recorded once."""
+    return misbehaviour.validator + misbehaviour.height.to_bytes(8, "big") + misbehaviour.kind.encode()
+
+
+def misbehaved(state: Overlay, address: bytes) -> MisbehaviourRecord | None:
+    """Return the first record of misbehaviour by the validator of an address, None where there is none."""
+    return next((record for _, record in MISBEHAVIOURS.scan(state, address)), None)
 
 
 def ballots_of(state: Overlay, proposal: bytes) -> Iterator[tuple[str, Ballot]]:

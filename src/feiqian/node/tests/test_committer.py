@@ -12,7 +12,7 @@ from feiqian.core.encoding import encode
 from feiqian.core.errors import Fault
 from feiqian.execution.blocks import Block
 from feiqian.execution.registry import Registry
-from feiqian.node.committer import Committer, Executed, Kept
+from feiqian.node.committer import Committer, Executed, Kept, Made, SoloArchiver
 from feiqian.node.configuration import Layout
 from feiqian.node.initialise import plain_tables, prepare_ledger
 from feiqian.node.pruning import Pruner
@@ -60,12 +60,13 @@ def disk(registry: Registry, ledger: SampleLedger, genesis: Genesis) -> Iterator
 def open_committer(disk: Disk, ledger: SampleLedger, genesis: Genesis) -> Committer:
     layout = Layout(ledger.directory)
     pruner = Pruner(disk.store, 1000, 0, layout.segments)
-    return Committer(disk, genesis, SoloSigner.load(layout.validator_key), pruner)  # type: ignore[arg-type]
+    archiver = SoloArchiver(disk.store, genesis, SoloSigner.load(layout.validator_key))
+    return Committer(disk, pruner, archiver)  # type: ignore[arg-type]
 
 
 def executed(genesis: Genesis, height: int, record: bytes, result: bytes) -> Executed:
     time_ms = genesis.time_ms + height
-    block = encode(Block(height, time_ms, ()))
+    block = encode(Block(height, time_ms, (), ()))
     return Executed(height, time_ms, 1, block, (result,), (), ((b"test.table/key", record),), ())
 
 
@@ -76,7 +77,7 @@ def test_a_height_is_staged_while_the_one_before_it_goes_to_disk(disk: Disk, led
     writer = threading.Thread(target=lambda: kept.append(committer.write(first)))
     writer.start()
     assert disk.is_waiting.wait(ANSWER_S)
-    second = committer.stage(executed(genesis, 2, b"two", b"\x02" * 32))
+    second = committer.stage(executed(genesis, 2, b"two", b"\x02" * 32), first.staged)
     assert (disk.store.height, kept) == (0, [])
     disk.may_sync.set()
     writer.join()
@@ -88,7 +89,10 @@ def test_a_height_is_staged_while_the_one_before_it_goes_to_disk(disk: Disk, led
 
 def test_a_header_follows_a_parent_that_is_not_on_disk(disk: Disk, ledger: SampleLedger, genesis: Genesis):
     committer = open_committer(disk, ledger, genesis)
-    made = [committer.stage(executed(genesis, height, b"%d" % height, b"")) for height in (1, 2, 3)]
+    made: list[Made] = []
+    for height in (1, 2, 3):
+        base = made[-1].staged if made else None
+        made.append(committer.stage(executed(genesis, height, b"%d" % height, b""), base))
     rows = [each.staged.writes.archive for each in made]
     parsed = [read_header(parse(row.header, HeaderJson, "header")) for row in rows if row is not None]
     assert [header.height for header in parsed] == [1, 2, 3]
@@ -99,6 +103,6 @@ def test_a_header_follows_a_parent_that_is_not_on_disk(disk: Disk, ledger: Sampl
 
 def test_a_height_that_does_not_follow_is_a_fault(disk: Disk, ledger: SampleLedger, genesis: Genesis):
     committer = open_committer(disk, ledger, genesis)
-    committer.stage(executed(genesis, 1, b"one", b""))
+    first = committer.stage(executed(genesis, 1, b"one", b""))
     with pytest.raises(Fault, match="block 3 was given the archive row of block 1"):
-        committer.stage(executed(genesis, 3, b"three", b""))
+        committer.stage(executed(genesis, 3, b"three", b""), first.staged)

@@ -478,7 +478,7 @@ def test_a_log_whose_blocks_run_otherwise_than_they_did_is_a_fault(
     log = BlockLog(layout.block_log, store)
     signed = ledger.issue("treasury", 1) if wrong == "results" else b"no transaction"
     bundle = encode_bundle((signed,))
-    log.put(store.height + 1, encode(Block(store.height + 1, solo.now_ms + 5, (bundle,))), b"other results")
+    log.put(store.height + 1, encode(Block(store.height + 1, solo.now_ms + 5, (bundle,), ())), b"other results")
     log.close()
     store.close()
     said = {"results": "gives other results than it gave at first", "transaction": "holds what no block may"}[wrong]

@@ -242,3 +242,14 @@ def test_cutting_until_nothing_is_left_gives_every_live_transaction_once(
         assert mine == sorted(mine)
     assert pool.size == (0, 0)
     assert pool.waiting == 0
+
+
+def test_what_another_nodes_block_took_is_cut_no_more() -> None:
+    taken, early, left = entry("oak", 1), entry("oak", 2), entry("oak", 3)
+    pool = pool_of(taken, left)
+    assert pool.add(early, NOW_MS + 10) is None
+    pool.settle([taken, early, entry("elm", 9)])
+    assert (pool.waiting, pool.size.transactions, pool.find(taken.signed)) == (1, 1, None)
+    assert cut(pool, time_ms=NOW_MS + 20) == [left]
+    pool.settle([left])
+    assert pool.size == (0, 0)

@@ -18,10 +18,16 @@ MINUTE_MS = 60_000
 ALL_STATE = 10**9
 
 
-def advance(store: Store, count: int, *, every_ms: int = 11 * MINUTE_MS, block_bytes: int = 10) -> None:
+def archive_row(height: int) -> ArchiveRow:
+    return ArchiveRow(height, b"header", b"commit", b"validators")
+
+
+def advance(
+    store: Store, count: int, *, every_ms: int = 11 * MINUTE_MS, block_bytes: int = 10, is_archived: bool = True
+) -> None:
     for _ in range(count):
         height = store.height + 1
-        archive = ArchiveRow(height, b"header", b"commit", b"validators")
+        archive = archive_row(height) if is_archived else None
         block = b"%09d " % height + bytes(block_bytes - 10)
         store.commit(
             store.stage(HeightWrites(height, store.time_ms + every_ms, block, ((b"i" * 32, b"r"),), {}, (), archive))
@@ -190,3 +196,19 @@ def test_a_damaged_last_file_stops_the_node(store: Store, segments: Path) -> Non
     path.write_bytes(data)
     with pytest.raises(SegmentRefused):
         Pruner(store, ALL_STATE, 5, segments)
+
+
+def test_blocks_that_are_not_archived_for_good_stay_and_go_into_no_file(store: Store, segments: Path) -> None:
+    pruner = Pruner(store, ALL_STATE, 5, segments)
+    advance(store, 80, is_archived=False)
+    for _ in range(3):
+        pruner.step()
+    assert store.head.first_block == 1
+    for height in range(1, 71):
+        store.put_archive(archive_row(height))
+    for _ in range(10):
+        pruner.step()
+    assert store.head.first_block == 70
+    pruner.close()
+    (segment,) = verify_folder(segments, "c")
+    assert segment.next_height == 70

@@ -17,7 +17,7 @@ RESULTS = b"what it gave"
 
 
 def block_at(height: int, size_bytes: int = 100) -> bytes:
-    return encode((height, height * 1000, (bytes([height]) * size_bytes,)))
+    return encode((height, height * 1000, (bytes([height]) * size_bytes,), ()))
 
 
 def advance(store: Store, block: bytes) -> None:

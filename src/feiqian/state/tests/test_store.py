@@ -47,7 +47,7 @@ def writes(height: int, changes: Changes, *, time_ms: int | None = None, transac
     return HeightWrites(
         height,
         time_ms,
-        encode((height, time_ms, (encode(signed[:2]), encode(signed[2:])))),
+        encode((height, time_ms, (encode(signed[:2]), encode(signed[2:])), ())),
         tuple((id_, b"result of " + id_) for id_ in ids),
         changes,
         tuple((time_ms + MINUTE_MS, id_) for id_ in ids),
@@ -117,7 +117,7 @@ def test_a_commit_is_whole_and_survives_reopening(store: Store):
 
 def test_large_blocks_come_back_as_they_went_in(store: Store):
     signed = tuple(random.Random(5).randbytes(3000) for _ in range(70))
-    block = encode((1, 1000, (encode(signed),)))
+    block = encode((1, 1000, (encode(signed),), ()))
     results = tuple((tx_id(1, place), bytes([place]) * 2000) for place in range(70))
     store.commit(store.stage(HeightWrites(1, 1000, block, results, {}, (), None)))
     found = store.block(1)
@@ -127,7 +127,7 @@ def test_large_blocks_come_back_as_they_went_in(store: Store):
 
 
 def test_results_of_triggers_come_first_and_have_no_transaction(store: Store):
-    block = encode((1, 1000, (encode((b"signed",)),)))
+    block = encode((1, 1000, (encode((b"signed",)),), ()))
     results = ((b"T" * 32, b"of the trigger"), (b"X" * 32, b"of the transaction"))
     store.commit(store.stage(HeightWrites(1, 1000, block, results, {}, (), None)))
     assert store.result(b"T" * 32) == (1, 0, b"of the trigger")
@@ -148,7 +148,7 @@ def test_the_newest_result_of_an_id_is_found_across_index_buckets(store: Store, 
 
 
 def test_a_block_without_changes_keeps_root_and_tree_of_its_parent(store: Store):
-    staged = store.stage(HeightWrites(1, 1000, encode((1, 1000, ())), (), {}, (), None))
+    staged = store.stage(HeightWrites(1, 1000, encode((1, 1000, (), ())), (), {}, (), None))
     assert staged.tree.nodes == {}
     assert staged.tree.stale == []
     before = store.app_hash
@@ -293,7 +293,7 @@ def test_a_store_of_another_format_is_refused_by_name(tmp_path: Path):
         meta = environment.open_db(b"meta", transaction)
         chain = rows.CHAIN.decode_trusted(transaction.get(rows.CHAIN_KEY, db=meta) or b"")
         transaction.put(rows.CHAIN_KEY, encode(msgspec.structs.replace(chain, format=1)), db=meta)
-    with pytest.raises(Fault, match="format 1 is not 2, which this release reads"):
+    with pytest.raises(Fault, match="format 1 is not 3, which this release reads"):
         Store.open(tmp_path / "a")
 
 
@@ -314,18 +314,46 @@ def test_plain_tables_stand_in_the_tree_themselves_and_are_remembered(tmp_path: 
     store.close()
 
 
-def test_archive_rows_may_come_later_and_never_change(store: Store):
+def test_archive_rows_may_come_later_and_keep_their_header(store: Store):
     store.commit(store.stage(writes(1, {})._replace(archive=None)))
     assert store.archive_row(1) is None
     assert store.archived_heights() is None
-    row = ArchiveRow(1, b"h", b"c", b"v")
-    store.put_archive(row)
-    store.put_archive(row)
-    with pytest.raises(Fault, match="another archive row"):
-        store.put_archive(ArchiveRow(1, b"h", b"c", b"w"))
-    store.commit(store.stage(writes(2, {})))
-    assert store.archive_row(1) == row
+    seen, canonical = ArchiveRow(1, b"h", b"seen", b"v"), ArchiveRow(1, b"h", b"canonical", b"v")
+    store.put_archive(seen)
+    store.put_archive(seen)
+    assert store.archive_row(1) == seen
+    store.commit(store.stage(writes(2, {})._replace(archive=None)))
+    second = ArchiveRow(2, b"i", b"seen", b"v")
+    store.put_archive(canonical, second)
+    assert (store.archive_row(1), store.archive_row(2)) == (canonical, second)
+    with pytest.raises(Fault, match="another header of height 1 is archived already"):
+        store.put_archive(ArchiveRow(2, b"i", b"other", b"v"), ArchiveRow(1, b"k", b"canonical", b"v"))
+    # Of what was given together nothing was written.
+    assert (store.archive_row(1), store.archive_row(2)) == (canonical, second)
     assert store.archived_heights() == (1, 2)
+
+
+def test_archive_rows_that_trails_lead_over_stay_for_good(store: Store):
+    kept = [ArchiveRow(height, b"h", b"c", b"v") for height in (1, 3)]
+    store.put_archive(*kept, is_for_good=True)
+    for height in range(1, 9):
+        archive = ArchiveRow(height, b"h", b"c", b"v") if height > 3 else None
+        store.commit(store.stage(writes(height, {}, time_ms=height * 1_000_000)._replace(archive=archive)))
+    while store.prune(8, 100) or store.prune_blocks(8, 100):
+        pass
+    assert archived(store) == [1, 3, 7, 8]
+
+
+def test_blocks_stay_until_the_next_ones_archive_row_is_there(store: Store):
+    for height in range(1, 7):
+        store.commit(store.stage(writes(height, {}, time_ms=height * 1_000_000)._replace(archive=None)))
+    assert store.prune_blocks(5, 100) == 0
+    for height in (1, 2, 3):
+        store.put_archive(ArchiveRow(height, b"h", b"c", b"v"))
+    assert store.prune_blocks(5, 100) == 2
+    assert [height for height in range(1, 7) if store.block(height)] == [3, 4, 5, 6]
+    store.put_archive(ArchiveRow(4, b"h", b"c", b"v"))
+    assert store.prune_blocks(6, 100) == 1
 
 
 def test_heights_outside_the_window_are_refused_with_its_bounds(store: Store):
@@ -677,7 +705,7 @@ WRITER = """
         generator = random.Random(height)
         changes = {b"t/%03d" % generator.randrange(400): generator.randbytes(40) for _ in range(60)}
         tx_id = height.to_bytes(32, "big")
-        block = encode((height, height * 1000, (encode((generator.randbytes(9000),)),)))
+        block = encode((height, height * 1000, (encode((generator.randbytes(9000),)),), ()))
         writes = HeightWrites(height, height * 1000, block, ((tx_id, b"r%d" % height),), changes,
                               ((height * 1000 + 5, tx_id),), None)
         staged = store.stage(writes)

@@ -11,6 +11,7 @@ from typing import Any
 
 from feiqian.execution.registry import Registry
 from feiqian.ledger.context import Message, Trigger
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.testing.simulation.model import Model, Rule, Run
 from feiqian.testing.simulation.records import Records
 
@@ -25,6 +26,7 @@ class Simulation:
     `triggers`: what each of its triggers does to the model. `records`: what each of its tables must hold.
     `genesis`: its section of the consortium file; `found` writes what that means into the model.
     `opening`: messages that every run starts with, so that there is something to move; none may be refused.
+    `misbehaviour`: what it does to the model when consensus proves that a validator broke its rules.
     `crowd`: a message as large as the module has, so that a few fill a block and their sponsor's share of it.
     `story`: transactions for the golden blocks, each message once done and once refused at least.
     """
@@ -35,6 +37,7 @@ class Simulation:
     genesis: Any = None
     found: Callable[[Model, Mapping[str, bytes]], None] | None = None
     opening: Callable[[Mapping[str, bytes]], Sequence[Message]] | None = None
+    misbehaviour: Callable[[Run, Misbehaviour], None] | None = None
     crowd: Callable[[Any], Message] | None = None
     story: Callable[[Any], None] | None = None
 

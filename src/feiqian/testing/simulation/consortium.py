@@ -1,4 +1,4 @@
-"""The small consortium that the simulation and the golden blocks start from: six members, ten accounts."""
+"""The small consortium that the simulation starts from: six members, ten accounts, four validators."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from feiqian.core.signatures import PublicKey
 from feiqian.ledger.records import Parameters, Policy, PolicyKey, PolicyRule, RoleThreshold
 from feiqian.testing.simulation import reference
-from feiqian.testing.simulation.model import AccountFacts, MemberFacts, Model
+from feiqian.testing.simulation.model import AccountFacts, MemberFacts, Model, ValidatorFacts
 from feiqian.wallet.keys import Ed25519Key, P256Key, SigningKey, Sm2Key
 
 CHAIN_ID = "kingfisher-1"
@@ -48,6 +48,14 @@ KEYS: Mapping[str, SigningKey] = {
     "shop-2": Sm2Key(_SM2_EXAMPLE),
 }
 """Every key of the simulation by name; "spare" stands in no policy at first."""
+
+NETWORK_KEYS: Mapping[str, bytes] = {
+    name: Ed25519Key(reference.tagged("feiqian/simulation-network-key", name.encode())).public.data
+    for name in ("mint", "north", "south", "mill", "spare", "spare-2")
+}
+"""Keys of validators and nodes: of the first four members from the start, then of nobody."""
+
+POWERS: Mapping[str, int] = {"mint": 10, "north": 10, "south": 10, "mill": 6}
 
 NAME_OF: Mapping[PublicKey, str] = {key.public: name for name, key in KEYS.items()}
 
@@ -108,6 +116,14 @@ def app_state(sections: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": dict(PARAMETERS),
         "members": members,
         "accounts": accounts,
+        "validators": [
+            {"name": f"{name} 1", "member": name, "public_key": f"ed25519:{NETWORK_KEYS[name].hex()}", "power": power}
+            for name, power in POWERS.items()
+        ],
+        "nodes": [
+            {"name": f"{name} 1", "member": name, "public_key": f"ed25519:{NETWORK_KEYS[name].hex()}"}
+            for name in POWERS
+        ],
         **{name: section for name, section in sections.items() if section is not None},
     }
 
@@ -118,6 +134,9 @@ def found(model: Model) -> dict[str, bytes]:
     model.parameters = {name: getattr(defaults, name) for name in Parameters.__struct_fields__} | dict(PARAMETERS)
     for name, roles in MEMBERS.items():
         model.members[name] = MemberFacts((f"{name.title()} Ltd", None, None, None, None), roles, False)
+    for name, power in POWERS.items():
+        model.validators[NETWORK_KEYS[name]] = ValidatorFacts(name, f"{name} 1", power)
+        model.nodes[NETWORK_KEYS[name]] = (name, f"{name} 1")
     names: dict[str, bytes] = {}
     for name, plan in ACCOUNTS.items():
         policy = _policy(plan)

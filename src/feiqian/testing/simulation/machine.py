@@ -11,6 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from feiqian.core.signatures import PublicKey
 from feiqian.execution.registry import tag_of
 from feiqian.ledger.context import Message
+from feiqian.ledger.validators import DUPLICATE_VOTE, LIGHT_CLIENT_ATTACK, Misbehaviour
+from feiqian.testing.simulation import reference
+from feiqian.testing.simulation.consortium import NETWORK_KEYS
 from feiqian.testing.simulation.model import wanted_signers
 from feiqian.testing.simulation.picking import PUBLIC_KEYS, Pick
 from feiqian.testing.simulation.world import LAYERED, MEMORY, STORE, Sent, World, parts, registry, rules
@@ -55,6 +58,25 @@ class SimulationMachine(RuleBasedStateMachine):
         self._run(jump_ms, is_proposed=False)
 
     @rule(source=SOURCES)
+    def accuse(self, source: bytes) -> None:
+        """Run what waits in a block that proves misbehaviour of validators, some of it proved before."""
+        if self.world.has_stopped:
+            return
+        pick = self._pick(source)
+        keys = [*NETWORK_KEYS.values()]
+        proved = tuple(
+            Misbehaviour(
+                pick.one((DUPLICATE_VOTE, DUPLICATE_VOTE, LIGHT_CLIENT_ATTACK)),
+                reference.comet_address(pick.one(keys)),
+                pick.integer(1, 3),
+                self.world.time_ms,
+                pick.integer(1, 30),
+            )
+            for _ in range(pick.integer(1, 2))
+        )
+        self._run(1_000, is_proposed=pick.flag(), misbehaviour=proved)
+
+    @rule(source=SOURCES)
     def crowd(self, source: bytes) -> None:
         """Send more than a block holds, and more than a sponsor may put into it."""
         large = [part.crowd for part in parts().values() if part.crowd is not None]
@@ -96,10 +118,10 @@ class SimulationMachine(RuleBasedStateMachine):
         if pick.rarely(4) or len(self.queue) >= 12:
             self._run(pick.one(PAUSES_MS), is_proposed=pick.rarely(3))
 
-    def _run(self, after_ms: int, *, is_proposed: bool) -> None:
+    def _run(self, after_ms: int, *, is_proposed: bool, misbehaviour: tuple[Misbehaviour, ...] = ()) -> None:
         queue, self.queue = self.queue, []
-        note(f"  block of {len(queue)} after {after_ms} ms")
-        self.world.run_block(queue, after_ms, is_proposed=is_proposed)
+        note(f"  block of {len(queue)} after {after_ms} ms {misbehaviour or ''}")
+        self.world.run_block(queue, after_ms, misbehaviour=misbehaviour, is_proposed=is_proposed)
 
     def _pick(self, source: bytes) -> Pick:
         """Return choices that follow from the step's own source alone, so that a run shrinks step by step."""

@@ -83,6 +83,14 @@ class PendingFacts(NamedTuple):
     trigger: tuple[int, int]
 
 
+class ValidatorFacts(NamedTuple):
+    """A validator as the model keeps it, under its key."""
+
+    member: str
+    name: str
+    power: int
+
+
 class UsageFacts(NamedTuple):
     """What a sponsor used."""
 
@@ -96,6 +104,8 @@ class UsageFacts(NamedTuple):
 
 class Model:
     """The whole ledger in dicts. Values never change in place, so copies of the dicts are a snapshot.
+
+    `powers_at_start` are those of the validators when the present block began.
 
     `own` holds the modules' tables by name. Indexing by `model.own["payments.agents"]` makes an empty one.
     """
@@ -114,6 +124,9 @@ class Model:
         self.parameters: dict[str, int] = {}
         self.usage: dict[str, UsageFacts] = {}
         self.upgrade: dict[str, int] = {}
+        self.validators: dict[bytes, ValidatorFacts] = {}
+        self.powers_at_start: dict[bytes, int] = {}
+        self.nodes: dict[bytes, tuple[str, str]] = {}
         self.own: dict[str, dict[Any, Any]] = {}
 
     def table(self, name: str) -> dict[Any, Any]:

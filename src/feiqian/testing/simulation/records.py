@@ -12,12 +12,14 @@ from feiqian.ledger.records import (
     Hold,
     HoldCount,
     Member,
+    NodeRecord,
     Parameters,
     Pending,
     ScheduledTrigger,
     Sequence,
     Upgrade,
     Usage,
+    ValidatorRecord,
 )
 from feiqian.state.replay import ReplayDigest
 from feiqian.testing.simulation.model import MemberFacts, Model, open_holds
@@ -94,6 +96,14 @@ def _upgrades(model: Model) -> Records:
     return {b"next": Upgrade(model.upgrade["height"], model.upgrade["version"])} if model.upgrade else {}
 
 
+def _validators(model: Model) -> Records:
+    return {key: ValidatorRecord(*facts) for key, facts in model.validators.items()}
+
+
+def _nodes(model: Model) -> Records:
+    return {key: NodeRecord(*facts) for key, facts in model.nodes.items()}
+
+
 def _results(model: Model) -> Records:
     return {height.to_bytes(8, "big"): ResultsRoot(root) for height, root in model.table("execution.results").items()}
 
@@ -119,6 +129,8 @@ LEDGER_RECORDS: Mapping[str, Callable[[Model], Records]] = {
     "ledger.parameters": _parameters,
     "ledger.usage": _usage,
     "ledger.upgrades": _upgrades,
+    "ledger.validators": _validators,
+    "ledger.nodes": _nodes,
     "execution.results": _results,
     "execution.replay": _replay,
 }

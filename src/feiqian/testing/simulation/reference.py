@@ -32,6 +32,16 @@ def trigger_id(due_ms: int, sequence: int) -> bytes:
     return tagged("feiqian/trigger/v1", due_ms.to_bytes(8, "big") + sequence.to_bytes(8, "big"))
 
 
+def misbehaviour_id(height: int, place: int) -> bytes:
+    """Return the id under which the result of what consensus proved stands."""
+    return tagged("feiqian/misbehaviour/v1", height.to_bytes(8, "big") + place.to_bytes(4, "big"))
+
+
+def comet_address(public_key: bytes) -> bytes:
+    """Return CometBFT's address of an Ed25519 key."""
+    return _sha(public_key)[:20]
+
+
 def refused_id(height: int, place: int, signed: bytes) -> bytes:
     """Return the id under which a transaction stands that may not be in its block."""
     return tagged("feiqian/refused-transaction/v1", height.to_bytes(8, "big") + place.to_bytes(4, "big") + signed)

@@ -22,6 +22,7 @@ from feiqian.execution.registry import Registry, discover
 from feiqian.ledger.context import BlockInfo, Message
 from feiqian.ledger.events import Posted
 from feiqian.ledger.invariants import Scope
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.state.block_log import MAX_BEYOND
 from feiqian.state.layered import Layered, ReplayingReader
 from feiqian.state.store import HeightWrites, Store
@@ -224,7 +225,14 @@ class World:
 
     # Blocks.
 
-    def run_block(self, queue: Sequence[Sent], after_ms: int, *, is_proposed: bool = False) -> None:
+    def run_block(
+        self,
+        queue: Sequence[Sent],
+        after_ms: int,
+        *,
+        misbehaviour: tuple[Misbehaviour, ...] = (),
+        is_proposed: bool = False,
+    ) -> None:
         """Run a block of these transactions and check all that can be checked; `is_proposed` chooses them first."""
         if self.has_stopped:
             return
@@ -238,10 +246,10 @@ class World:
             with pytest.raises(Fault, match="install that release"):
                 execute_block(registry(), before, before, block, prepared)
             return
-        outcome = execute_block(registry(), before, before, block, prepared)
+        outcome = execute_block(registry(), before, before, block, prepared, misbehaviour=misbehaviour)
         after = Layered(before, outcome.changes, outcome.replay_ids)
         results = [(id_, RESULT.decode(data)) for id_, data in outcome.results]
-        self._predict(queue, results)
+        self._predict(queue, misbehaviour, results)
         answers = [Answer(id_, result.codespace, result.number) for id_, result in results]
         assert answers == self.answers, _difference(answers, self.answers, results)
         self._compare_digests(outcome)
@@ -250,16 +258,21 @@ class World:
         self._check_invariants(found, outcome.changes)
         self._check_postings([result for _, result in results])
         if is_proposed:
-            self._check_proposal(before, block, prepared, outcome)
-        self._commit(queue, outcome)
+            self._check_proposal(before, block, prepared, misbehaviour, outcome)
+        self._commit(queue, misbehaviour, outcome)
         self.has_stopped = False
 
-    def _predict(self, queue: Sequence[Sent], results: Sequence[tuple[bytes, Result]]) -> None:
+    def _predict(
+        self, queue: Sequence[Sent], misbehaviour: Sequence[Misbehaviour], results: Sequence[tuple[bytes, Result]]
+    ) -> None:
         """Write into `answers` what the model expects. Of the real results it takes only the work they report."""
         self.answers = []
         start = self.model.copy()
         max_work = start.parameters["max_block_work"]
+        self.model.powers_at_start = {key: facts.power for key, facts in self.model.validators.items()}
         work = 0
+        for place, proved in enumerate(misbehaviour):
+            work += self._predict_misbehaviour(place, proved, results)
         due = sorted(key for key in self.model.triggers if key[0] <= self.time_ms)
         for key in due[: start.parameters["max_triggers_per_block"]]:
             work += self._predict_trigger(key, results)
@@ -287,6 +300,15 @@ class World:
             self.answers.append(Answer(tx_id, *(("", 0) if refusal is None else (refusal.codespace, refusal.number))))
         self.used |= used_here
         self._expected_replay = used_here
+
+    def _predict_misbehaviour(self, place: int, proved: Misbehaviour, results: Sequence[tuple[bytes, Result]]) -> int:
+        own_id = reference.misbehaviour_id(self.height, place)
+        run = self._run(own_id, frozenset())
+        for part in parts().values():
+            if part.misbehaviour is not None:
+                part.misbehaviour(run, proved)
+        self.answers.append(Answer(own_id, "", 0))
+        return results[place][1].work if place < len(results) else 0
 
     def _predict_trigger(self, key: tuple[int, int], results: Sequence[tuple[bytes, Result]]) -> int:
         trigger = self.model.triggers.pop(key)
@@ -362,13 +384,22 @@ class World:
         moved = {key: total for key, total in self.sums.items() if total}
         assert moved == {key: facts.posted for key, facts in self.model.balances.items() if facts.posted}
 
-    def _check_proposal(self, before: Any, block: BlockInfo, prepared: Sequence[Any], outcome: Outcome) -> None:
+    def _check_proposal(
+        self,
+        before: Any,
+        block: BlockInfo,
+        prepared: Sequence[Any],
+        misbehaviour: tuple[Misbehaviour, ...],
+        outcome: Outcome,
+    ) -> None:
         """A proposer leaves out exactly what would be refused at the door, and its block does the same thing."""
         offered = [entry for entry in prepared if isinstance(entry, Prepared)]
-        proposal = execute_block(registry(), before, before, block, offered, is_proposal=True)
+        proposal = execute_block(
+            registry(), before, before, block, offered, misbehaviour=misbehaviour, is_proposal=True
+        )
         left_out = {place for place, _ in proposal.left_out}
         chosen = [entry for place, entry in enumerate(offered[: proposal.taken]) if place not in left_out]
-        validated = execute_block(registry(), before, before, block, chosen)
+        validated = execute_block(registry(), before, before, block, chosen, misbehaviour=misbehaviour)
         assert validated.results == proposal.results
         assert validated.changes == proposal.changes
         assert validated.replay_ids == proposal.replay_ids == outcome.replay_ids
@@ -383,12 +414,12 @@ class World:
             reader = Layered(reader, outcome.changes, outcome.replay_ids)
         return reader
 
-    def _commit(self, queue: Sequence[Sent], outcome: Outcome) -> None:
+    def _commit(self, queue: Sequence[Sent], misbehaviour: tuple[Misbehaviour, ...], outcome: Outcome) -> None:
         if self.store is None:
             self.memory.commit(outcome.changes, outcome.replay_ids)
             return
         bundles = (encode_bundle(tuple(sent.signed for sent in queue)),) if queue else ()
-        block = encode(Block(self.height, self.time_ms, bundles))
+        block = encode(Block(self.height, self.time_ms, bundles, misbehaviour))
         writes = HeightWrites(
             self.height, self.time_ms, block, outcome.results, outcome.changes, outcome.replay_ids, None
         )

@@ -19,7 +19,8 @@ async def show_governance(gateway: Here, request: Request[Any, Any, Any], cursor
     """Page: who governs by which rules, and the proposals."""
     page = await routes.list_proposals.fn(gateway, None, cursor, PAGE)
     standing = await routes.show_governance.fn(gateway)
-    return show(request, "governance/list.html", standing=standing, page=page, is_first=cursor is None)
+    network = await routes.show_network.fn(gateway)
+    return show(request, "governance/list.html", standing=standing, network=network, page=page, is_first=cursor is None)
 
 
 @get("/governance/{proposal_id:str}", opt=routes.show_proposal.opt, include_in_schema=False)

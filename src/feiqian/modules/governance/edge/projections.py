@@ -25,7 +25,7 @@ PROPOSALS = sa.Table(
     METADATA,
     sa.Column("position", BIG, primary_key=True, autoincrement=False),
     sa.Column("proposal", sa.LargeBinary, nullable=False, unique=True),
-    sa.Column("proposer", sa.Text, nullable=False),
+    sa.Column("proposer", sa.Text, nullable=True),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("rationale", sa.Text, nullable=False),
@@ -38,7 +38,10 @@ PROPOSALS = sa.Table(
     sa.Column("rejections", sa.Integer, nullable=False),
     sa.Index("governance_proposals_by_status", "status", "position"),
 )
-"""`kind`: the action's tag; `action`: its fields as JSON; counts are those of governors in office at the last vote."""
+"""`proposer`: null where the ledger itself proposed; `kind`: the action's tag; `action`: its fields as JSON.
+
+Counts are those of governors in office at the last vote.
+"""
 
 BALLOTS = sa.Table(
     "governance_ballots",

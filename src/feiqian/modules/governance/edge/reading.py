@@ -4,19 +4,25 @@ import msgspec
 import sqlalchemy as sa
 
 from feiqian.core.addresses import to_text
+from feiqian.core.hashing import VALIDATOR_ADDRESS_BYTES, validator_address
 from feiqian.index.tables import split_position
 from feiqian.ledger.accounts import administration_of
 from feiqian.ledger.parameters import get_parameters
 from feiqian.ledger.upgrades import scheduled_upgrade
+from feiqian.ledger.validators import NODES, VALIDATORS
 from feiqian.modules.governance.edge.projections import BALLOTS, PROPOSALS
 from feiqian.modules.governance.edge.shapes import (
     BallotBody,
     GovernanceBody,
     GovernorBody,
+    MisbehaviourBody,
+    NetworkBody,
+    NodeBody,
     ProposalBody,
     ProposalWithBallots,
+    ValidatorBody,
 )
-from feiqian.modules.governance.state import RULES, RULES_KEY, governors
+from feiqian.modules.governance.state import MISBEHAVIOURS, RULES, RULES_KEY, MisbehaviourRecord, governors
 from feiqian.state.tables import Overlay
 
 MAX_BALLOTS = 10_000
@@ -38,6 +44,22 @@ def standing(state: Overlay) -> GovernanceBody:
         parameters=msgspec.structs.asdict(get_parameters(state)),
         upgrade_height=None if upgrade is None else upgrade.height,
         upgrade_app_version=None if upgrade is None else upgrade.app_version,
+    )
+
+
+def network(state: Overlay) -> NetworkBody:
+    """Return who runs the network, and what consensus proved of validators."""
+    return NetworkBody(
+        validators=[
+            ValidatorBody(key.hex(), validator_address(key).hex().upper(), record.member, record.name, record.power)
+            for key, record in VALIDATORS.scan(state)
+        ],
+        nodes=[
+            # A node's id is made of its key as a validator's address is; CometBFT writes this one in small letters.
+            NodeBody(key.hex(), validator_address(key).hex(), record.member, record.name)
+            for key, record in NODES.scan(state)
+        ],
+        misbehaviour=[_misbehaviour(key, record) for key, record in MISBEHAVIOURS.scan(state)],
     )
 
 
@@ -64,6 +86,20 @@ def proposal(engine: sa.Engine, proposal_id: bytes) -> ProposalWithBallots | Non
             for ballot in connection.execute(cast)
         ]
     return ProposalWithBallots(_proposal(row), ballots)
+
+
+def _misbehaviour(key: bytes, record: MisbehaviourRecord) -> MisbehaviourBody:
+    height_end = VALIDATOR_ADDRESS_BYTES + 8
+    return MisbehaviourBody(
+        address=key[:VALIDATOR_ADDRESS_BYTES].hex().upper(),
+        member=record.member,
+        name=record.name,
+        kind=key[height_end:].decode(),
+        height=int.from_bytes(key[VALIDATOR_ADDRESS_BYTES:height_end], "big"),
+        outcome=record.outcome,
+        recorded_at_ms=record.recorded_at_ms,
+        recorded_at_height=record.recorded_at_height,
+    )
 
 
 def _proposal(row: sa.Row) -> ProposalBody:

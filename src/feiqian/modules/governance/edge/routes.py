@@ -11,7 +11,7 @@ from feiqian.api.routes.parameters import V1, Cursor, Here, IdHex, Limit, id_of
 from feiqian.api.shapes import DEFAULT_PAGE, Page, read_cursor, write_cursor
 from feiqian.api.threads import on_thread
 from feiqian.modules.governance.edge import reading
-from feiqian.modules.governance.edge.shapes import GovernanceBody, ProposalBody, ProposalWithBallots
+from feiqian.modules.governance.edge.shapes import GovernanceBody, NetworkBody, ProposalBody, ProposalWithBallots
 
 Standing = Annotated[
     Literal["open", "approved", "rejected", "withdrawn", "expired"] | None,
@@ -23,6 +23,12 @@ Standing = Annotated[
 async def show_governance(gateway: Here) -> GovernanceBody:
     """Show who governs by which rules, the ledger's parameters and the upgrade ahead."""
     return await on_thread(reading.standing, gateway.ledger.state())
+
+
+@get(f"{V1}/governance/network", opt={"access": Access.MEMBER})
+async def show_network(gateway: Here) -> NetworkBody:
+    """Show the validators, the nodes that are let in as peers, and what consensus proved of validators."""
+    return await on_thread(reading.network, gateway.ledger.state())
 
 
 @get(f"{V1}/governance/proposals", opt={"access": Access.MEMBER})
@@ -46,4 +52,4 @@ async def show_proposal(proposal_id: IdHex, gateway: Here) -> ProposalWithBallot
     return found
 
 
-ROUTES = (show_governance, list_proposals, show_proposal)
+ROUTES = (show_governance, show_network, list_proposals, show_proposal)

@@ -7,8 +7,10 @@ from feiqian.core.encoding import Record, encode
 from feiqian.ledger.authority import single_key_policy
 from feiqian.ledger.context import Message
 from feiqian.ledger.records import Policy, PolicyKey, PolicyRule, RoleThreshold
+from feiqian.ledger.validators import Misbehaviour
 from feiqian.modules.governance.handlers import ExpireProposal
 from feiqian.modules.governance.messages import (
+    Action,
     AdmitMember,
     CancelUpgrade,
     ChangeMember,
@@ -16,24 +18,37 @@ from feiqian.modules.governance.messages import (
     Identity,
     ParameterChange,
     Propose,
+    RegisterNode,
     ReinstateMember,
     ReleaseAccount,
     RemoveMember,
+    RemoveNode,
+    RemoveValidator,
     ScheduleUpgrade,
     SetParameters,
+    SetValidator,
     SuspendMember,
     Vote,
     Withdraw,
 )
-from feiqian.modules.governance.state import Ballot, Decision, Departure, Proposal, Rules
+from feiqian.modules.governance.state import (
+    Ballot,
+    Decision,
+    Departure,
+    MisbehaviourRecord,
+    Proposal,
+    Rules,
+)
 from feiqian.testing.simulation import Simulation
-from feiqian.testing.simulation.consortium import KEYS
+from feiqian.testing.simulation.consortium import KEYS, NETWORK_KEYS
 from feiqian.testing.simulation.model import (
     DAY_MS,
     MemberFacts,
     Model,
+    Refusal,
     Rule,
     Run,
+    ValidatorFacts,
     account_of,
     active_member,
     administered_by,
@@ -44,8 +59,11 @@ from feiqian.testing.simulation.model import (
 )
 from feiqian.testing.simulation.picking import UNKNOWN_ID, Pick
 from feiqian.testing.simulation.records import trigger_key
+from feiqian.testing.simulation.reference import comet_address
 
 NOTICE_BLOCKS = 10
+BAD_KEY = bytes(32)
+"""A point of small order."""
 MAX_ACTION_BYTES = 15 * 1024
 BOUNDS = {
     "max_approval_days": (1, 366),
@@ -132,6 +150,7 @@ def admit(run: Run, action: AdmitMember) -> None:
 
 def check_remove(run: Run, action: RemoveMember) -> None:
     present(run.model, action.member)
+    refuse(any(facts.member == action.member for facts in run.model.validators.values()), "governance", 26)
     check_without(run.model, action.member)
 
 
@@ -139,6 +158,7 @@ def remove(run: Run, action: RemoveMember) -> None:
     model = run.model
     model.members[action.member] = model.members[action.member]._replace(roles=(), is_suspended=True)
     model.table("governance.departures")[action.member] = (run.time_ms, run.height)
+    model.nodes = {key: facts for key, facts in model.nodes.items() if facts[0] != action.member}
 
 
 def check_suspend(run: Run, action: SuspendMember) -> None:
@@ -148,6 +168,24 @@ def check_suspend(run: Run, action: SuspendMember) -> None:
 
 def suspend(run: Run, action: SuspendMember) -> None:
     run.model.members[action.member] = run.model.members[action.member]._replace(is_suspended=True)
+    for key in sorted(run.model.validators):
+        if run.model.validators[key].member == action.member and may_go(run.model, key):
+            del run.model.validators[key]
+
+
+def may_go(model: Model, key: bytes) -> bool:
+    try:
+        check_powers(model, {name: facts.power for name, facts in model.validators.items() if name != key})
+    except Refusal:
+        return False
+    return True
+
+
+def check_powers(model: Model, after: Mapping[bytes, int]) -> None:
+    """Who stays keeps two thirds of what there was when the block began; somebody stays."""
+    refuse(not after, "ledger", 59)
+    kept = sum(min(power, after.get(key, 0)) for key, power in model.powers_at_start.items())
+    refuse(3 * kept < 2 * sum(model.powers_at_start.values()), "ledger", 61)
 
 
 def check_reinstate(run: Run, action: ReinstateMember) -> None:
@@ -242,6 +280,56 @@ def cancel(run: Run, action: CancelUpgrade) -> None:
     run.model.upgrade.clear()
 
 
+def is_caught(model: Model, key: bytes) -> bool:
+    address = comet_address(key)
+    return any(of == address for of, _, _ in model.table("governance.misbehaviours"))
+
+
+def check_set_validator(run: Run, action: SetValidator) -> None:
+    model, key = run.model, action.public_key
+    refuse(key == BAD_KEY, "core", 5)
+    active_member(model, action.member)
+    former = model.validators.get(key)
+    refuse(former == (action.member, action.name, action.power), "ledger", 49)
+    refuse(former is not None and former.member != action.member, "ledger", 56)
+    refuse(any(facts.name == action.name for at, facts in model.validators.items() if at != key), "ledger", 57)
+    check_powers(model, {**{at: facts.power for at, facts in model.validators.items()}, key: action.power})
+    refuse(is_caught(model, key) and (former is None or action.power >= former.power), "governance", 27)
+
+
+def set_validator(run: Run, action: SetValidator) -> None:
+    run.model.validators[action.public_key] = ValidatorFacts(action.member, action.name, action.power)
+
+
+def check_remove_validator(run: Run, action: RemoveValidator) -> None:
+    model, key = run.model, action.public_key
+    refuse(key not in model.validators, "ledger", 54)
+    check_powers(model, {at: facts.power for at, facts in model.validators.items() if at != key})
+
+
+def remove_validator(run: Run, action: RemoveValidator) -> None:
+    del run.model.validators[action.public_key]
+
+
+def check_register(run: Run, action: RegisterNode) -> None:
+    refuse(action.public_key == BAD_KEY, "core", 5)
+    active_member(run.model, action.member)
+    refuse(action.public_key in run.model.nodes, "ledger", 56)
+    refuse(any(name == action.name for _, name in run.model.nodes.values()), "ledger", 57)
+
+
+def register(run: Run, action: RegisterNode) -> None:
+    run.model.nodes[action.public_key] = (action.member, action.name)
+
+
+def check_remove_node(run: Run, action: RemoveNode) -> None:
+    refuse(action.public_key not in run.model.nodes, "ledger", 55)
+
+
+def remove_node(run: Run, action: RemoveNode) -> None:
+    del run.model.nodes[action.public_key]
+
+
 CHECKS: Mapping[type[Record], Any] = {
     AdmitMember: check_admit,
     RemoveMember: check_remove,
@@ -253,6 +341,10 @@ CHECKS: Mapping[type[Record], Any] = {
     SetParameters: check_set,
     ScheduleUpgrade: check_schedule,
     CancelUpgrade: check_cancel,
+    SetValidator: check_set_validator,
+    RemoveValidator: check_remove_validator,
+    RegisterNode: check_register,
+    RemoveNode: check_remove_node,
 }
 EFFECTS: Mapping[type[Record], Any] = {
     AdmitMember: admit,
@@ -265,6 +357,10 @@ EFFECTS: Mapping[type[Record], Any] = {
     SetParameters: set_,
     ScheduleUpgrade: schedule,
     CancelUpgrade: cancel,
+    SetValidator: set_validator,
+    RemoveValidator: remove_validator,
+    RegisterNode: register,
+    RemoveNode: remove_node,
 }
 
 
@@ -280,7 +376,9 @@ def draw_action(pick: Pick):
     gone = pick.model.table("governance.departures")
     suspended = [name for name, facts in pick.model.members.items() if facts.is_suspended and name not in gone]
     frozen = sorted(at for at, facts in pick.model.accounts.items() if facts.frozen_by == "governance")
-    kind = pick.integer(0, 13)
+    kind = pick.integer(0, 17)
+    if kind >= 14:
+        return draw_network(pick)
     if kind >= 12:
         # What can be undone is undone about as often as it is done; what cannot is asked for rarely.
         is_release = bool(frozen) != pick.rarely(4)
@@ -303,6 +401,21 @@ def draw_action(pick: Pick):
         return CancelUpgrade()
     # Mostly so far ahead that the run ends before: at that height this release stops.
     return ScheduleUpgrade(pick.one((10_000, 10_000, 10_000, 10_000, 10_000, 40, 9)), pick.one((2, 2, 2, 3)))
+
+
+def draw_network(pick: Pick) -> SetValidator | RemoveValidator | RegisterNode | RemoveNode:
+    model = pick.model
+    key = pick.one([*NETWORK_KEYS.values()]) if not pick.rarely() else BAD_KEY
+    facts = model.validators.get(key)
+    member = pick.member() if facts is None or pick.rarely() else facts.member
+    name = pick.one((f"{member} 1", f"{member} 1", f"{member} 2", "mint 1"))
+    kind = pick.integer(0, 7)
+    if kind < 3:
+        return SetValidator(key, member, name, pick.one((1, 5, 6, 8, 9, 10, 11, 14, 30, 2**53)))
+    if kind < 5:
+        return RemoveValidator(pick.some(sorted(model.validators), key))
+    # Nodes are registered about as often as they are removed.
+    return RegisterNode(key, member, name) if kind == 5 or pick.flag() else RemoveNode(key)
 
 
 def draw_identity(pick: Pick) -> Identity:
@@ -391,20 +504,26 @@ def propose(run: Run, message: Propose) -> None:
     member = governor_by(run, message.account)
     refuse(len(encode(message.action)) > MAX_ACTION_BYTES, "governance", 7)
     check(run, message.action)
+    proposal = open_one(run, member, message.action, message.rationale)
+    cast(run, proposal, member, message.account, True)
+
+
+def open_one(run: Run, member: str | None, action: Action, rationale: str) -> bytes:
+    """Open a proposal, nobody's where the ledger itself proposes."""
     proposal = run.new_id()
     expires_at_ms = run.time_ms + run.model.table("governance.rules")["voting_days"] * DAY_MS
     trigger = run.schedule(expires_at_ms, ExpireProposal(proposal))
     run.model.table("governance.proposals")[proposal] = Proposal(
         member,
-        message.action,
-        message.rationale,
+        action,
+        rationale,
         run.time_ms,
         run.height,
         expires_at_ms,
         trigger_key(trigger),
         None,
     )
-    cast(run, proposal, member, message.account, True)
+    return proposal
 
 
 def vote(run: Run, message: Vote) -> None:
@@ -465,6 +584,29 @@ def withdraw(run: Run, message: Withdraw) -> None:
 
 def expire(run: Run, trigger: ExpireProposal) -> None:
     decide(run, trigger.proposal, "expired")
+
+
+def misbehaviour(run: Run, proved: Misbehaviour) -> None:
+    """A validator that broke the rules goes, once; where it may not, the ledger asks the governors, once."""
+    model, table = run.model, run.model.table("governance.misbehaviours")
+    place = (proved.validator, proved.height, proved.kind)
+    if place in table:
+        return
+    earlier = [facts for (of, _, _), facts in sorted(table.items()) if of == proved.validator]
+    found = [key for key in model.validators if comet_address(key) == proved.validator]
+    who: tuple[bytes | None, str | None, str | None] = earlier[0][:3] if earlier else (None, None, None)
+    outcome = "gone before"
+    if found:
+        key = found[0]
+        who = (key, model.validators[key].member, model.validators[key].name)
+        outcome = "removed" if may_go(model, key) else "left in place"
+        if outcome == "removed":
+            del model.validators[key]
+        elif not earlier:
+            open_one(
+                run, None, RemoveValidator(key), "consensus proved its misbehaviour, and it cannot be removed by rule"
+            )
+    table[place] = (*who, proved.time_ms, proved.power, outcome, run.time_ms, run.height)
 
 
 def by_account(message: Propose | Vote | Withdraw):
@@ -544,6 +686,7 @@ SIMULATION = Simulation(
         Withdraw: Rule(draw_withdraw, by_account, withdraw),
     },
     triggers={ExpireProposal: expire},
+    misbehaviour=misbehaviour,
     records={
         "governance.proposals": lambda model: dict(model.table("governance.proposals")),
         "governance.ballots": lambda model: {
@@ -551,6 +694,10 @@ SIMULATION = Simulation(
             for (proposal, member), ballot in model.table("governance.ballots").items()
         },
         "governance.rules": lambda model: {b"current": Rules(**model.table("governance.rules"))},
+        "governance.misbehaviours": lambda model: {
+            of + height.to_bytes(8, "big") + kind.encode(): MisbehaviourRecord(*facts)
+            for (of, height, kind), facts in model.table("governance.misbehaviours").items()
+        },
         "governance.departures": lambda model: {
             member.encode(): Departure(*when) for member, when in model.table("governance.departures").items()
         },

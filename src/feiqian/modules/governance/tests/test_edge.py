@@ -1,15 +1,27 @@
 """The governance tables of a real SQL index, written from events, and what the routes read."""
 
 from feiqian.core.addresses import to_text
+from feiqian.core.hashing import sha256
 from feiqian.execution.registry import discover
 from feiqian.index.database import migrate, open_engine
 from feiqian.index.writer import Base, IndexWriter
 from feiqian.ledger.members import set_member
-from feiqian.ledger.records import Member
+from feiqian.ledger.records import Member, NodeRecord, ValidatorRecord
+from feiqian.ledger.validators import Misbehaviour, put_node, put_validator
 from feiqian.modules.governance.edge import reading
 from feiqian.modules.governance.edge.projections import PROJECTION
-from feiqian.modules.governance.edge.shapes import BallotBody, GovernorBody, ProposalBody
+from feiqian.modules.governance.edge.shapes import (
+    BallotBody,
+    GovernorBody,
+    MisbehaviourBody,
+    NetworkBody,
+    NodeBody,
+    ProposalBody,
+    ValidatorBody,
+)
 from feiqian.modules.governance.messages import Propose, ScheduleUpgrade, SuspendMember, Vote, Withdraw
+from feiqian.modules.governance.misbehaviour import misbehaviour
+from feiqian.testing import key_of
 
 
 def indexed(tmp_path, world, events):
@@ -85,3 +97,46 @@ def test_a_ledger_that_nobody_governs(founded):
         founded.do(set_member, member, Member(member, None, None, None, (), None, False), is_founding=True)
     standing = reading.standing(founded.state)
     assert (standing.approvals_needed, standing.voting_days, standing.governors) == (None, None, [])
+
+
+def run_by(world, **powers):
+    """Give members a validator of their own each, and return its key by member."""
+    keys = {name: key_of(name).data for name in powers}
+    for name, power in powers.items():
+        world.do(put_validator, keys[name], ValidatorRecord(name, f"{name} 1", power))
+    world.next_block()
+    return keys
+
+
+def test_how_the_network_stands(world):
+    keys = run_by(world, regulator=10, **{"lotus-bank": 20})
+    world.do(put_node, keys["regulator"], NodeRecord("regulator", "regulator node"))
+    address = sha256(keys["regulator"]).hex()[:40]
+    proved = Misbehaviour("duplicate-vote", bytes.fromhex(address), 90, world.time_ms - 1, 10)
+    world.do(misbehaviour, proved)
+    of_lotus = sha256(keys["lotus-bank"]).hex()[:40].upper()
+    assert reading.network(world.state) == NetworkBody(
+        [ValidatorBody(keys["lotus-bank"].hex(), of_lotus, "lotus-bank", "lotus-bank 1", 20)],
+        [NodeBody(keys["regulator"].hex(), address, "regulator", "regulator node")],
+        [
+            MisbehaviourBody(
+                address=address.upper(),
+                member="regulator",
+                name="regulator 1",
+                kind="duplicate-vote",
+                height=90,
+                outcome="removed",
+                recorded_at_ms=world.time_ms,
+                recorded_at_height=101,
+            )
+        ],
+    )
+
+
+def test_what_the_ledger_itself_proposed(tmp_path, world):
+    keys = run_by(world, regulator=10)
+    proved = Misbehaviour("light-client-attack", sha256(keys["regulator"])[:20], 90, world.time_ms - 1, 10)
+    engine = indexed(tmp_path, world, world.do(misbehaviour, proved))
+    ((_, body),) = reading.proposals(engine, None, None, 10)
+    assert (body.proposer, body.kind, body.status) == (None, "governance.RemoveValidator", "open")
+    assert body.action == {"type": "governance.RemoveValidator", "public_key": keys["regulator"].hex()}
