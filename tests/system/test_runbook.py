@@ -10,7 +10,7 @@ from feiqian.testing.consoles import ROOT, play_network, sessions
 RUNBOOK = ROOT / "docs" / "operators" / "runbook.md"
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_the_runbook_is_typed_as_it_stands(tmp_path: Path) -> None:
     require_cometbft()
     play_network([ROOT / "README.md", RUNBOOK], tmp_path, FEIQIAN_COMET_SNAPSHOT_BLOCKS="10")

@@ -44,11 +44,9 @@ class EventFeed:
 
     async def refresh(self) -> int | None:
         """Look at the index now."""
-        height = await asyncio.to_thread(self._index.height)
+        # Both each time: an index that was built anew may have come as far as the one before it between two looks.
+        height, self.first_height = await asyncio.to_thread(self._index.bounds)
         if height != self.height:
-            if height is None or self.height is None or height < self.height:
-                # It has begun, or was built anew.
-                self.first_height = await asyncio.to_thread(self._index.first_height)
             self.height = height
             self.wake()
         return height

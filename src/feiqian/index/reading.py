@@ -103,11 +103,16 @@ class IndexReader:
 
     def height(self) -> int | None:
         """Return the height up to which everything is indexed; None before the index has begun."""
-        return self._marked(MARKER.c.height)
+        return self.bounds()[0]
 
-    def first_height(self) -> int | None:
-        """Return the first height whose block is indexed, or will be; None before the index has begun."""
-        return self._marked(MARKER.c.base_height + 1)
+    def bounds(self) -> tuple[int, int] | tuple[None, None]:
+        """Return the height up to which all is indexed, and the first whose block is, or will be; None: not begun."""
+        with self.engine.connect() as connection:
+            try:
+                marker = connection.execute(sa.select(MARKER.c.height, MARKER.c.base_height)).one_or_none()
+            except _NO_TABLES:
+                marker = None
+        return (None, None) if marker is None else (marker.height, marker.base_height + 1)
 
     def events(self, scope: Scope | None, after: int, limit: int, until: int | None = None) -> list[EventRow]:
         """Return the events after a position, up to another, that concern this scope, oldest first."""
@@ -272,13 +277,6 @@ class IndexReader:
                 return RowsAsOf(marker.base_height, first_time_ms, connection.execute(question).all())
         except _NO_TABLES as error:
             raise IndexAway(f"the index cannot answer now: {type(error).__name__}") from error
-
-    def _marked(self, column: sa.ColumnElement[int]) -> int | None:
-        with self.engine.connect() as connection:
-            try:
-                return connection.execute(sa.select(column)).scalar_one_or_none()
-            except _NO_TABLES:
-                return None
 
     def _result_with_event(self, at: int) -> int:
         """Return the position of the result whose event stands at a position, or of the last with one before it."""

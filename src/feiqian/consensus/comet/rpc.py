@@ -217,7 +217,8 @@ class CometRpc:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise RpcMalformed(f"{method}: {str(error)[:200]}") from None
 
-    async def _post(self, method: str, request: bytes, most_bytes: int = MAX_ANSWER_BYTES) -> bytes:
+    async def _post(self, method: str, request: bytes, most_bytes: int | None = None) -> bytes:
+        most_bytes = MAX_ANSWER_BYTES if most_bytes is None else most_bytes
         data = bytearray()
         try:
             async with self._client.stream(

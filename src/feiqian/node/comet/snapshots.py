@@ -32,6 +32,12 @@ MAX_PIECES = 100_000
 SIGNED_AFTER_BLOCKS = 2
 """A snapshot holds its own block and the next, both with the commit that the block after them settled on."""
 
+FETCHED_S = 60.0
+"""A snapshot that was asked for within this time is being fetched, and stays until it is not."""
+
+MOST_FETCHED = 2
+"""So many more than are to be kept stay at most, whoever fetches what."""
+
 _SUFFIX = ".snapshot"
 _PIECE = Domain("feiqian/snapshot-piece/v1")
 _PIECES = Domain("feiqian/snapshot-pieces/v1")
@@ -56,6 +62,7 @@ class Snapshots:
         self._keep = keep
         self._heights = _heights_in(layout.snapshots) if every_blocks else []
         self._served: dict[int, Served] = {}
+        self._fetched_s: dict[int, float] = {}
         self._reading = asyncio.Lock()
         self._due: int | None = None
         self._task: asyncio.Task[None] | None = None
@@ -89,8 +96,8 @@ class Snapshots:
             await asyncio.wait([self._task])
 
     async def list(self) -> pb.ResponseListSnapshots:
-        """Name the snapshots that are served."""
-        served = [await self._find(height) for height in tuple(self._heights)]
+        """Name the snapshots that are served; one that only stays for who fetches it is offered to nobody else."""
+        served = [await self._find(height) for height in self._heights[-self._keep :]]
         return pb.ResponseListSnapshots(snapshots=[describe(each) for each in served if each is not None])
 
     async def load(self, request: pb.RequestLoadSnapshotChunk) -> pb.ResponseLoadSnapshotChunk:
@@ -98,6 +105,7 @@ class Snapshots:
         served = await self._find(request.height) if request.format == FORMAT else None
         if served is None or request.chunk >= len(served.pieces):
             return pb.ResponseLoadSnapshotChunk()
+        self._fetched_s[served.height] = time.monotonic()
         try:
             piece = await asyncio.to_thread(_read_piece, served.path, request.chunk)
         except FileNotFoundError:
@@ -170,9 +178,17 @@ class Snapshots:
         return status == DONE and not self._is_stopping
 
     def _drop_old(self) -> None:
+        """Give up the oldest. CometBFT asks for a piece again and again, and for no other snapshot until it has it."""
+        now_s = time.monotonic()
         while len(self._heights) > self._keep:
-            height = self._heights.pop(0)
+            old = self._heights[: -self._keep]
+            idle = [height for height in old if now_s - self._fetched_s.get(height, -FETCHED_S) >= FETCHED_S]
+            if not idle and len(old) <= MOST_FETCHED:
+                return
+            height = (idle or old)[0]
+            self._heights.remove(height)
             self._served.pop(height, None)
+            self._fetched_s.pop(height, None)
             path_of(self._layout.snapshots, height).unlink(missing_ok=True)
 
 

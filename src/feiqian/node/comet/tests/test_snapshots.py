@@ -107,6 +107,37 @@ def test_what_is_due_is_taken_served_and_the_oldest_given_up(
     run(test)
 
 
+def test_one_that_is_being_fetched_stays_until_it_is_not(
+    chain: NetworkChain, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CometBFT would ask for a piece of one that is gone for ever."""
+
+    async def test() -> None:
+        snapshots = Snapshots(layout, chain.store, every_blocks=1, keep=1)
+        await take(snapshots, 2)
+        assert (await load(snapshots, 2, 0)).chunk
+        await take(snapshots, 3)
+        await take(snapshots, 4)
+        # Nobody fetched 3; 2 is offered to nobody else, and CometBFT keeps the blocks after it.
+        assert [each.height for each in (await snapshots.list()).snapshots] == [4]
+        assert snapshots.oldest_height() == 2
+        assert (await load(snapshots, 2, 1)).chunk
+        assert not (await load(snapshots, 3, 0)).chunk
+        # Whoever fetches, only so many stay.
+        for height in (4, 5, 6):
+            assert (await load(snapshots, height, 0)).chunk
+            await take(snapshots, height + 1)
+        assert sorted(path.name for path in layout.snapshots.iterdir()) == [
+            path_of(layout.snapshots, height).name for height in (5, 6, 7)
+        ]
+        monkeypatch.setattr("feiqian.node.comet.snapshots.FETCHED_S", 0.0)
+        await take(snapshots, 8)
+        assert [path.name for path in layout.snapshots.iterdir()] == [path_of(layout.snapshots, 8).name]
+        await snapshots.stop()
+
+    run(test)
+
+
 def test_another_member_s_snapshot_of_a_height_is_the_same_file(
     chain: NetworkChain, layout: Layout, tmp_path: Path, registry: Registry
 ) -> None:
