@@ -17,6 +17,7 @@ from feiqian.testing.ledgers import consortium_text
 from feiqian.testing.ports import free_ports
 from feiqian.testing.processes import ANSWER_S, Channel
 from feiqian.testing.supervised import Supervised, children_of
+from feiqian.testing.validators import await_that
 
 COMETBFT = "cometbft"
 
@@ -82,6 +83,8 @@ def test_no_orphan_stays_when_the_supervisor_is_killed(running: Supervised) -> N
 
 def test_what_cannot_help_ends_all_with_advice(running: Supervised, layout: Layout) -> None:
     """CometBFT's data is put back to an older copy: the ledger is ahead of it, and no start can mend that."""
+    with Channel(layout.socket) as channel:
+        await_that("a block is committed", lambda: channel.status().height > 0)
     running.process.send_signal(signal.SIGTERM)
     assert running.await_end() == 0
     for path in (layout.comet / "data").glob("*.db"):
