@@ -119,7 +119,7 @@ class NetworkEngine:
         self._runs: dict[bytes, _Ran] = {}
         self._cut: tuple[Prepared, ...] = ()
         self._staging: tuple[bytes, asyncio.Task[bytes]] | None = None
-        self._decided: _Ran | None = None
+        self._decided: tuple[_Ran, bytes] | None = None
         self._woken = asyncio.Event()
 
     # What the way into the pool asks.
@@ -128,11 +128,6 @@ class NetworkEngine:
     def stored_height(self) -> int:
         """The last height on disk."""
         return self._height
-
-    @property
-    def app_hash(self) -> bytes:
-        """The state root after the last height on disk."""
-        return self._app_hash
 
     @property
     def earliest_ms(self) -> int:
@@ -198,18 +193,18 @@ class NetworkEngine:
         self._stage(key)
         assert self._staging is not None
         app_hash = await self._staging[1]
-        self._decided = ran = self._runs[key]
-        self._owes_proof = app_hash != self._app_hash
-        self._app_hash = app_hash
+        ran = self._runs[key]
+        self._decided = ran, app_hash
         return Finalised(ran.executed.bundle_results, app_hash, ran.updates)
 
     async def commit(self) -> int:
         """Put the finalised block on disk, tell of it, and return its height."""
-        ran = self._decided
-        assert ran is not None, "CometBFT commits what it has finalised"
+        assert self._decided is not None, "CometBFT commits what it has finalised"
+        ran, app_hash = self._decided
         executed = ran.executed
         await self._committer.write(executed.height, self._metrics)
-        self._height, self._time_ms = executed.height, executed.time_ms
+        self._owes_proof = app_hash != self._app_hash
+        self._height, self._time_ms, self._app_hash = executed.height, executed.time_ms, app_hash
         self._runs.clear()
         self._staging = self._decided = None
         with self._metrics.stage("publish"):
