@@ -1,7 +1,9 @@
 """The yardstick of a network's rate: CometBFT's own key-value store, which checks no signature and keeps no tree.
 
-It runs inside CometBFT's process, in memory. Transactions come over CometBFT's RPC, many to a request and from a
-process of its own, to every validator alike; so many wait in the pools at most that blocks are full and no pool is.
+It keeps its pairs on disk and runs inside CometBFT's process, which is set as the ledger's own and has CometBFT's
+defaults otherwise, but for pools with room. Transactions come over CometBFT's RPC, as many to a request as it takes by
+default and from a process of its own, to every validator alike; so many wait in the pools at most that blocks are full
+and no pool is (docs/decisions/0034).
 """
 
 import base64
@@ -14,6 +16,8 @@ import signal
 import subprocess
 import threading
 import time
+import tomllib
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +26,15 @@ from load import in_threads
 from running import POLL_S, STILL_S, Mark, cpu_s
 
 from feiqian.consensus.comet.gossip import NodeKey, node_id
+from feiqian.consensus.genesis_file import load_genesis
+from feiqian.node.comet.configuration import config_toml, read_comet_settings
+from feiqian.node.configuration import Layout
 from feiqian.node.workers import die_with_parent
 from feiqian.testing.ports import free_ports
 
-BATCH = 500
+BATCH = 10
+"""Calls in a request: more are refused by CometBFT's default."""
+
 CONNECTIONS = 16
 WAITING = 30_000
 """Transactions in a pool at which its load pauses: nearly two full blocks."""
@@ -36,30 +45,18 @@ PAGE = 20
 
 STOP_S = 20
 
-SETTINGS = {
-    "mempool.type": "flood",
-    "mempool.recheck": False,
-    "mempool.size": 200_000,
-    "mempool.cache_size": 400_000,
-    "consensus.timeout_propose": "10s",
-    "consensus.timeout_commit": "50ms",
-    "consensus.peer_gossip_sleep_duration": "10ms",
-    "p2p.send_rate": 512_000_000,
-    "p2p.recv_rate": 512_000_000,
-    "p2p.flush_throttle_timeout": "10ms",
-    "p2p.pex": False,
-    "p2p.addr_book_strict": False,
-    "p2p.allow_duplicate_ip": True,
-    "rpc.max_request_batch_size": 0,
-    "storage.discard_abci_responses": True,
-    "tx_index.indexer": "null",
-}
-"""What differs from CometBFT's defaults, each because it is faster so: nothing is checked twice or indexed, no round
-is given up while a full block is still on its way between processes that share a machine.
-"""
+POOL = {"size": 200_000, "cache_size": 400_000}
+"""Room for what waits; the rest of CometBFT's pool is as it comes."""
+
+AS_THE_LEDGER = ("p2p", "consensus", "storage", "tx_index")
+"""Tables of CometBFT's configuration that are the ledger's own, word for word, but for who the peers are."""
 
 MAX_BLOCK_BYTES = 4 * 2**20
 """As the ledger's."""
+
+
+Settings = Mapping[str, Mapping[str, Any]]
+"""Tables of a `config.toml`."""
 
 
 class Feed(NamedTuple):
@@ -73,7 +70,7 @@ class Feed(NamedTuple):
 class KeyValueStore:
     """A network of validators that run CometBFT's built-in key-value store. Leaving the `with` block stops it."""
 
-    def __init__(self, directory: Path, binary: Path, validators: int) -> None:
+    def __init__(self, directory: Path, binary: Path, validators: int, settings: Settings) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
         first = free_ports(2 * validators)
         self.ports = tuple(first + 2 * number for number in range(validators))
@@ -84,7 +81,7 @@ class KeyValueStore:
         peers = [f"{own}@127.0.0.1:{port + 1}" for own, port in zip(ids, self.ports, strict=True)]
         for number, home in enumerate(self._homes):
             others = ",".join(peers[:number] + peers[number + 1 :])
-            (home / "config" / "config.toml").write_text(_config(self.ports[number], others), "utf-8")
+            (home / "config" / "config.toml").write_text(_config(self.ports[number], others, settings), "utf-8")
             _limit_blocks(home / "config" / "genesis.json")
         self._binary = binary
 
@@ -263,19 +260,19 @@ def _height(rpc: Rpc) -> int:
     return int(rpc.ask("status")["sync_info"]["latest_block_height"])
 
 
-def _config(port: int, peers: str) -> str:
-    given = {
-        "rpc.laddr": f"tcp://127.0.0.1:{port}",
-        "p2p.laddr": f"tcp://127.0.0.1:{port + 1}",
-        "p2p.persistent_peers": peers,
-        **SETTINGS,
-    }
-    lines = ['proxy_app = "kvstore"', 'log_level = "error"']
-    for table in sorted({name.partition(".")[0] for name in given}):
-        lines += ["", f"[{table}]"]
-        for name, value in given.items():
-            if name.startswith(f"{table}."):
-                lines.append(f"{name.partition('.')[2]} = {json.dumps(value)}")  # JSON's values are TOML's too
+def settings_beside(layout: Layout) -> Settings:
+    """Return the settings of a key-value store that is measured beside the ledger in this directory."""
+    text = config_toml(read_comet_settings(layout), layout, load_genesis(layout.genesis))
+    return {"mempool": POOL, **{name: table for name, table in tomllib.loads(text).items() if name in AS_THE_LEDGER}}
+
+
+def _config(port: int, peers: str, settings: Settings) -> str:
+    own = {"laddr": f"tcp://127.0.0.1:{port + 1}", "external_address": "", "persistent_peers": peers}
+    tables = {**settings, "rpc": {"laddr": f"tcp://127.0.0.1:{port}"}, "p2p": {**settings["p2p"], **own}}
+    lines = ['proxy_app = "persistent_kvstore"', 'log_level = "error"']
+    for name, table in tables.items():
+        lines += ["", f"[{name}]"]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]  # JSON's values are TOML's too
     return "\n".join(lines) + "\n"
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 from kvstore import BATCH as FEED_BATCH
 from kvstore import CONNECTIONS as FEED_CONNECTIONS
-from kvstore import MAX_BLOCK_BYTES, SETTINGS, WAITING, Feed, Feeder, KeyValueStore
+from kvstore import MAX_BLOCK_BYTES, WAITING, Feed, Feeder, KeyValueStore, Settings, settings_beside
 from ledgers import Validators, make_validators
 from load import (
     BATCH,
@@ -120,17 +120,18 @@ def main() -> None:
 def measure(directory: Path, binary: Path, validators: int, options: argparse.Namespace) -> Figures:
     """Return what one size does: the ledger, between two halves of the key-value store's measurement."""
     size_bytes = transfer_bytes()
-    kvstore = [measure_kvstore(directory / "kvstore", binary, validators, size_bytes, options)]
     parameters = {"max_block_work": options.block_work, "sponsor_block_work": options.block_work}
     network = make_validators(directory, validators, parameters)
-    print_settings(network, parameters, size_bytes, options)
+    settings = settings_beside(Layout(network.directories[0]))
+    print_settings(network, parameters, settings, size_bytes, options)
+    kvstore = [measure_kvstore(directory / "kvstore", binary, settings, size_bytes, options, validators)]
     sending_s = options.warm_up + (1 + PACED_SHARE) * (options.seconds + FILLING_S) + SIGNING_SLACK_S
     with network:
         network.populate(options.accounts)
         note(f"{validators} × the ledger: signing")
         with Client(options.accounts, highest_rate(validators), sending_s) as client:
             figures = measure_network(network, client, options)
-    kvstore.append(measure_kvstore(directory / "kvstore", binary, validators, size_bytes, options))
+    kvstore.append(measure_kvstore(directory / "kvstore", binary, settings, size_bytes, options, validators))
     shutil.rmtree(directory)
     elapsed_s = sum(half.elapsed_s for half in kvstore)
     figures.kvstore_tx_per_s = sum(half.transactions for half in kvstore) / elapsed_s
@@ -151,11 +152,11 @@ def transfer_bytes() -> int:
 
 
 def measure_kvstore(
-    directory: Path, binary: Path, validators: int, size_bytes: int, options: argparse.Namespace
+    directory: Path, binary: Path, settings: Settings, size_bytes: int, options: argparse.Namespace, validators: int
 ) -> KeyValueRun:
     """Return what the key-value store does in half the time."""
     seconds, warm_up_s = options.seconds / 2, options.warm_up / 2
-    with KeyValueStore(directory, binary, validators) as kvstore:
+    with KeyValueStore(directory, binary, validators, settings) as kvstore:
         kvstore.await_first_block()
         feeder = Feeder(Feed(kvstore.ports, size_bytes, warm_up_s + seconds + FILLING_S))
         time.sleep(warm_up_s)
@@ -211,7 +212,11 @@ def sample(network: Validators, client: Client) -> Sample:
 
 
 def print_settings(
-    network: Validators, parameters: dict[str, int], size_bytes: int, options: argparse.Namespace
+    network: Validators,
+    parameters: dict[str, int],
+    settings: Settings,
+    size_bytes: int,
+    options: argparse.Namespace,
 ) -> None:
     """Print on what, with what and how it is measured."""
     comet = read_comet_settings(Layout(network.directories[0]))
@@ -224,14 +229,21 @@ def print_settings(
         f"{PACED_CONNECTIONS} connections\n"
         f"ledger: {parameters}, timeout_commit {comet.timeout_commit_ms} ms, reap_interval "
         f"{comet.reap_interval_ms} ms, LMDB with fsync at each block; the rest as `feiqian testnet` makes it\n"
-        f"key-value store: proxy_app kvstore, blocks of {MAX_BLOCK_BYTES:,} bytes, {FEED_CONNECTIONS} connections with "
-        f"{FEED_BATCH} broadcast_tx_async a request while fewer than {WAITING:,} wait in that pool; {_settings_text()}",
+        f"key-value store: proxy_app persistent_kvstore, blocks of {MAX_BLOCK_BYTES:,} bytes, {FEED_CONNECTIONS} "
+        f"connections with {FEED_BATCH} broadcast_tx_async a request while fewer than {WAITING:,} wait in that pool; "
+        f"CometBFT's defaults but for {_settings_text(settings)}",
         flush=True,
     )
 
 
-def _settings_text() -> str:
-    return ", ".join(f"{name} {str(value).lower()}" for name, value in SETTINGS.items())
+def _settings_text(settings: Settings) -> str:
+    addresses = ("laddr", "external_address", "persistent_peers")
+    return ", ".join(
+        f"{table}.{name} {str(value).lower()}"
+        for table, values in settings.items()
+        for name, value in values.items()
+        if name not in addresses
+    )
 
 
 def print_table(validators: int, figures: Figures) -> None:

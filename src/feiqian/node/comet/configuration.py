@@ -55,7 +55,7 @@ class CometSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """How long validators wait for the first round's proposal before they vote for none."""
     idle_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1_000
     """How long the proposer of an idle ledger waits for something to put into a block."""
-    reap_interval_ms: Annotated[int, Meta(ge=20, le=50)] = 25
+    reap_interval_ms: Annotated[int, Meta(ge=20, le=50)] = 50
     """How often what this node took in is handed to its peers."""
     snapshot_blocks: Annotated[int, Meta(ge=0, le=10**9)] = 1_000
     """A snapshot is made every so many blocks, for nodes that join; 0: none."""
