@@ -11,6 +11,7 @@ import msgspec
 from feiqian.core.encoding import encode
 from feiqian.core.signatures import PublicKey, verify
 from feiqian.core.transactions import (
+    SIGNED_TRANSACTION,
     TRANSACTION_VERSION,
     Signature,
     SignedTransaction,
@@ -56,11 +57,19 @@ def prepare(registry: Registry, chain_id: str, signed: bytes) -> Prepared:
     """
     envelope = decode_signed(signed)
     prepared = _check_form(registry, chain_id, signed, envelope)
-    message = signing_bytes(prepared.tx_id)
-    for signature in envelope.signatures:
-        if not verify(signature.key, message, signature.signature):
-            raise SignatureInvalid(f"the signature by key {signature.key.data.hex()} does not verify")
+    _verify(envelope.signatures, prepared.tx_id)
     return prepared
+
+
+def prepare_formed(registry: Registry, formed: bytes, tx_id: bytes) -> Prepared:
+    """Do what is left of `prepare` once `check_form` has passed these very bytes and said their id.
+
+    Raises:
+        SignatureInvalid: a signature that its key did not make.
+    """
+    envelope = SIGNED_TRANSACTION.decode_trusted(formed)
+    _verify(envelope.signatures, tx_id)
+    return _prepared(formed, tx_id, registry.transaction_codec.decode_trusted(envelope.body), envelope.signatures)
 
 
 def check_form(registry: Registry, chain_id: str, signed: bytes) -> Prepared:
@@ -81,9 +90,21 @@ def _check_form(registry: Registry, chain_id: str, signed: bytes, envelope: Sign
     if transaction.chain_id != chain_id:
         raise WrongChain(f"signed for ledger {transaction.chain_id!r}; this one is {chain_id!r}")
     _check_order(envelope.signatures)
-    tx_id = transaction_id(envelope.body)
-    signers = frozenset([signature.key for signature in envelope.signatures])
+    return _prepared(signed, transaction_id(envelope.body), transaction, envelope.signatures)
+
+
+def _prepared(
+    signed: bytes, tx_id: bytes, transaction: Transaction[Any], signatures: tuple[Signature, ...]
+) -> Prepared:
+    signers = frozenset([signature.key for signature in signatures])
     return Prepared(signed, tx_id, transaction, signers, admission_work(len(signed), len(signers)))
+
+
+def _verify(signatures: tuple[Signature, ...], tx_id: bytes) -> None:
+    message = signing_bytes(tx_id)
+    for signature in signatures:
+        if not verify(signature.key, message, signature.signature):
+            raise SignatureInvalid(f"the signature by key {signature.key.data.hex()} does not verify")
 
 
 def admit(state: Overlay, replay: ReplayReader, prepared: Prepared, block: BlockInfo, window_ms: int) -> None:

@@ -40,7 +40,8 @@ def import_earlier(layout: Layout, folder: Path, progress: Progress = lambda don
         Fault: the ledger has no signed block yet, or the disk refuses.
     """
     genesis = load_genesis(layout.genesis)
-    beside = layout.segments.with_name(layout.segments.name + ".importing")
+    segments = _segments(layout)
+    beside = segments.with_name(segments.name + ".importing")
     with layout.lock.open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,21 +90,27 @@ def _write(folder: Path, chain_id: str, first_height: int, rows: Iterator[Segmen
 
 def _put_in_place(layout: Layout, beside: Path) -> None:
     """Let the new folder take the place of the old one: a crash leaves one or the other, or both for `_finish`."""
-    former = _former(layout)
-    if layout.segments.exists():
-        layout.segments.rename(former)
-    beside.rename(layout.segments)
-    sync_directory(layout.data)
+    segments, former = _segments(layout), _former(layout)
+    if segments.exists():
+        segments.rename(former)
+    beside.rename(segments)
+    sync_directory(segments.parent)
     shutil.rmtree(former, ignore_errors=True)
 
 
 def _finish(layout: Layout) -> None:
     """Bring back the ledger's own files where a crash came between the two renames."""
-    former = _former(layout)
-    if former.exists() and not layout.segments.exists():
-        former.rename(layout.segments)
+    segments, former = _segments(layout), _former(layout)
+    if former.exists() and not segments.exists():
+        former.rename(segments)
     shutil.rmtree(former, ignore_errors=True)
 
 
 def _former(layout: Layout) -> Path:
-    return layout.segments.with_name(layout.segments.name + ".former")
+    segments = _segments(layout)
+    return segments.with_name(segments.name + ".former")
+
+
+def _segments(layout: Layout) -> Path:
+    """Return where the segment files lie: `data/segments` may be a link to a folder on another disk."""
+    return layout.segments.resolve()

@@ -13,7 +13,7 @@ from feiqian.ledger.errors import LedgerError
 from feiqian.node.errors import NodeError
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
-from feiqian.node.verifier import CHUNK, Answer, Verifiers
+from feiqian.node.verifier import CHUNK, Answer, Answers, Verifiers
 
 
 class Engine(Protocol):
@@ -83,12 +83,12 @@ class Intake:
             formed = [self._form(signed) for signed in chunk]
         waiting = {entry.signed: entry for entry in formed if isinstance(entry, Prepared)}
         with self._pool.expect(len(waiting)):
-            answers = await self._check(list(waiting)) if waiting else ()
-        now_ms = self._engine.earliest_ms
+            answers = await self._check(list(waiting.values())) if waiting else {}
+        earliest_ms = self._engine.earliest_ms
         with self._metrics.stage("pool"):
             pooled = {
-                prepared.signed: self._pool_or_refuse(prepared, answer, now_ms)
-                for prepared, answer in zip(waiting.values(), answers, strict=True)
+                prepared.signed: self._pool_or_refuse(prepared, answers.get(place), earliest_ms)
+                for place, prepared in enumerate(waiting.values())
             }
         self._engine.wake()
         if is_own:
@@ -97,21 +97,23 @@ class Intake:
         self._count(verdicts, "sender" if is_own else "peer")
         return verdicts
 
-    async def _check(self, signed: Sequence[bytes]) -> Sequence[Answer]:
+    async def _check(self, formed: Sequence[Prepared]) -> Answers:
         """Return the workers' answers; what the ledger's rules refuse, they refuse by all that is committed now.
 
         The store may lack what a sender was told: an account that was opened, a key that was changed.
         """
         block = self._engine.next_block()
         is_behind = self._engine.stored_height < block.height - 1
-        answers = list(await self._verifiers.check(signed, block))
-        doubtful = [place for place, answer in enumerate(answers) if answer.codespace == LedgerError.codespace]
-        if is_behind and doubtful:
-            await self._reach_stored(block.height - 1)
-            again = await self._verifiers.check([signed[place] for place in doubtful], self._engine.next_block())
-            for place, answer in zip(doubtful, again, strict=True):
-                answers[place] = answer
-        return answers
+        answers = await self._verifiers.check(formed, block, self._engine.earliest_ms)
+        doubtful = [place for place, answer in answers.items() if answer.codespace == LedgerError.codespace]
+        if not (is_behind and doubtful):
+            return answers
+        await self._reach_stored(block.height - 1)
+        again = await self._verifiers.check(
+            [formed[place] for place in doubtful], self._engine.next_block(), self._engine.earliest_ms
+        )
+        certain = {place: answer for place, answer in answers.items() if place not in doubtful}
+        return {**certain, **{doubtful[place]: answer for place, answer in again.items()}}
 
     def _form(self, signed: bytes) -> Prepared | Verdict:
         """Return what is to be checked further, or the verdict where none is needed any more."""
@@ -126,10 +128,13 @@ class Intake:
         no_room = self._pool.refusal(prepared.transaction.sponsor, len(signed))
         return prepared if no_room is None else self._later(prepared, no_room)
 
-    def _pool_or_refuse(self, prepared: Prepared, answer: Answer, time_ms: int) -> Verdict:
-        if answer.number:
-            return Verdict(prepared.tx_id, answer.codespace, answer.number, answer.message, 0)
-        no_room = self._pool.add(prepared, answer.not_before_ms if answer.not_before_ms > time_ms else None)
+    def _pool_or_refuse(self, prepared: Prepared, answer: Answer | None, earliest_ms: int) -> Verdict:
+        not_before_ms = None
+        if answer is not None:
+            if answer.number:
+                return Verdict(prepared.tx_id, answer.codespace, answer.number, answer.message, 0)
+            not_before_ms = answer.not_before_ms if answer.not_before_ms > earliest_ms else None
+        no_room = self._pool.add(prepared, not_before_ms)
         return _accepted(prepared) if no_room is None else self._later(prepared, no_room)
 
     def _later(self, prepared: Prepared, refusal: NodeError) -> Verdict:

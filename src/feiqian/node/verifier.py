@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BufferedRWPair
 from pathlib import Path
 
@@ -16,11 +16,10 @@ import msgspec
 
 from feiqian.core.encoding import Height, Record, TimeMs, Uint32, encode
 from feiqian.core.errors import Fault, InvalidTransaction
-from feiqian.execution.admission import admit, prepare
+from feiqian.execution.admission import Prepared, admit, prepare_formed
 from feiqian.execution.registry import Registry, discover
 from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.parameters import get_parameters
-from feiqian.ledger.replay import ReplayReader
 from feiqian.node.faults import guard_task
 from feiqian.node.workers import LENGTH, Worker, read_message, serve_as_worker, start_worker, write_message
 from feiqian.process.memory import tune_memory
@@ -42,20 +41,30 @@ EARLY_MS = 60_000
 
 
 class Chunk(Record):
-    """Node to worker: well-formed transactions, and the height and time of the block that would be made now."""
+    """Node to worker: well-formed transactions with their ids, and height and time of the block that would be made now.
+
+    What no block at `earliest_ms` may hold yet is told of.
+    """
 
     height: Height
     time_ms: TimeMs
+    earliest_ms: TimeMs
     transactions: tuple[bytes, ...]
+    ids: tuple[bytes, ...]
 
 
 class Answer(Record):
-    """What a worker says of one transaction: 0 or the rule that refuses it, and from when on a block may hold it."""
+    """What a worker says of one transaction: the rule that refuses it, or 0 and from when on a block may hold it."""
 
+    place: Uint32
     codespace: str
     number: Uint32
     message: str
     not_before_ms: TimeMs
+
+
+Answers = Mapping[int, Answer]
+"""By place, of those that are refused or must wait; the others may stand in a block at once."""
 
 
 _CHUNK_DECODER = msgspec.msgpack.Decoder(Chunk)
@@ -72,7 +81,7 @@ class Checker:
         self._state_height = store.height
 
     def check(self, chunk: Chunk) -> tuple[Answer, ...]:
-        """Return an answer for each transaction, in order."""
+        """Return an answer for each transaction that a block may not hold at once."""
         block = BlockInfo(self._store.chain_id, chunk.height, chunk.time_ms)
         with self._store.view() as view:
             if view.height != self._state_height:
@@ -80,15 +89,18 @@ class Checker:
             # What was decoded at this height stays; only the reading goes on in a new read transaction.
             self._state.reader = view
             window_ms = get_parameters(self._state).replay_window_ms
-            return tuple([self._check(signed, view, block, window_ms) for signed in chunk.transactions])
-
-    def _check(self, signed: bytes, replay: ReplayReader, block: BlockInfo, window_ms: int) -> Answer:
-        try:
-            prepared = prepare(self._registry, block.chain_id, signed)
-            admit(self._state, replay, prepared, block, window_ms + EARLY_MS)
-        except InvalidTransaction as refusal:
-            return Answer(refusal.codespace, refusal.number, refusal.message[:500], 0)
-        return Answer("", 0, "", max(0, prepared.transaction.expires_at_ms - window_ms))
+            answers: list[Answer] = []
+            for place, (formed, tx_id) in enumerate(zip(chunk.transactions, chunk.ids, strict=True)):
+                try:
+                    prepared = prepare_formed(self._registry, formed, tx_id)
+                    admit(self._state, view, prepared, block, window_ms + EARLY_MS)
+                except InvalidTransaction as refusal:
+                    answers.append(Answer(place, refusal.codespace, refusal.number, refusal.message[:500], 0))
+                    continue
+                not_before_ms = prepared.transaction.expires_at_ms - window_ms
+                if not_before_ms > chunk.earliest_ms:
+                    answers.append(Answer(place, "", 0, "", not_before_ms))
+            return tuple(answers)
 
 
 class Verifiers:
@@ -113,11 +125,15 @@ class Verifiers:
         """The workers' process ids."""
         return [worker.process.pid for worker in self._workers]
 
-    async def check(self, signed: Sequence[bytes], block: BlockInfo) -> tuple[Answer, ...]:
-        """Return an answer for each well-formed transaction, in order; `block` is the one that would be made now."""
+    async def check(self, formed: Sequence[Prepared], block: BlockInfo, earliest_ms: int) -> Answers:
+        """Verify and admit well-formed transactions.
+
+        `block` is the one that would be made now; no block lies before `earliest_ms`.
+        """
         answer: asyncio.Future[tuple[Answer, ...]] = asyncio.get_running_loop().create_future()
-        self._chunks.put_nowait((Chunk(block.height, block.time_ms, tuple(signed)), answer))
-        return await answer
+        signed, ids = tuple([each.signed for each in formed]), tuple([each.tx_id for each in formed])
+        self._chunks.put_nowait((Chunk(block.height, block.time_ms, earliest_ms, signed, ids), answer))
+        return {each.place: each for each in await answer}
 
     async def stop(self) -> None:
         """End the workers; what they still hold is not answered."""

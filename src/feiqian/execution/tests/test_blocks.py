@@ -8,7 +8,7 @@ import pytest
 from feiqian.core.encoding import encode
 from feiqian.core.errors import InvalidTransaction, NonCanonical, Undecodable
 from feiqian.core.transactions import SignedTransaction, decode_signed
-from feiqian.execution.admission import prepare
+from feiqian.execution.admission import check_form, prepare, prepare_formed
 from feiqian.execution.blocks import Unprepared, execute_block, open_bundle
 from feiqian.execution.errors import (
     BlockLimitReached,
@@ -192,6 +192,20 @@ def test_what_needs_no_state_is_refused_before_anything_else(ledger) -> None:
     unknown = SignedTransaction(envelope.body.replace(b"assets.Issue", b"assets.Steal"), (signature,))
     with pytest.raises(Undecodable, match=r"assets\.Steal"):
         prepare(ledger.registry, "feiqian-test-1", encode(unknown))
+
+
+def test_form_first_and_the_rest_later_come_to_the_same(ledger) -> None:
+    good = ledger.sign("mint", [issue(ledger, 1)], ["mint"])
+    formed = check_form(ledger.registry, "feiqian-test-1", good)
+    whole = prepare(ledger.registry, "feiqian-test-1", good)
+    assert prepare_formed(ledger.registry, good, formed.tx_id) == formed == whole
+    envelope = decode_signed(good)
+    broken = msgspec.structs.replace(envelope.signatures[0], signature=bytes(64))
+    forged = encode(SignedTransaction(envelope.body, (broken,)))
+    check_form(ledger.registry, "feiqian-test-1", forged)
+    for signed, tx_id in ((forged, formed.tx_id), (good, bytes(32))):
+        with pytest.raises(SignatureInvalid):
+            prepare_formed(ledger.registry, signed, tx_id)
 
 
 def test_bytes_that_are_no_transaction_are_recorded_in_a_synced_block(ledger) -> None:

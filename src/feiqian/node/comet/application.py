@@ -65,6 +65,8 @@ class NetworkApplication:
         self._metrics = metrics
         self._idle_s = idle_s
         self._peer_bytes = 0
+        self._nodes: frozenset[str] = frozenset()
+        self._nodes_height = -1
         self._tasks: set[asyncio.Task[Any]] = set()
         self._decided_hash = b""
 
@@ -240,7 +242,12 @@ class NetworkApplication:
     # Inside.
 
     def _registered(self) -> frozenset[str]:
-        return frozenset(gossip.node_id(key) for key, _ in NODES.scan(BlockState(self._store)))
+        """Return the ids of the nodes that may be heard; read once a height, since every bundle asks."""
+        height = self._engine.stored_height
+        if self._nodes_height != height:
+            self._nodes = frozenset(gossip.node_id(key) for key, _ in NODES.scan(BlockState(self._store)))
+            self._nodes_height = height
+        return self._nodes
 
     async def _take_in(self, transactions: tuple[bytes, ...], size_bytes: int) -> None:
         try:

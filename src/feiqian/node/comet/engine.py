@@ -328,11 +328,12 @@ class NetworkEngine:
                 strangers.append(prepared)
         block = self.next_block()
         chunks = [strangers[start : start + CHUNK] for start in range(0, len(strangers), CHUNK)]
-        checks = [self._verifiers.check([each.signed for each in chunk], block) for chunk in chunks]
+        checks = [self._verifiers.check(chunk, block, self._time_ms) for chunk in chunks]
         for chunk, answers in zip(chunks, await asyncio.gather(*checks), strict=True):
-            for prepared, answer in zip(chunk, answers, strict=True):
+            for place, answer in answers.items():
                 if answer.number and answer.codespace != LedgerError.codespace:
-                    known[prepared.signed] = Unprepared(prepared.signed, self._error_of(answer))
+                    signed = chunk[place].signed
+                    known[signed] = Unprepared(signed, self._error_of(answer))
         return [[known[signed] for signed in bundle] for bundle in bundles]
 
     def _error_of(self, answer: Answer) -> InvalidTransaction:

@@ -99,6 +99,22 @@ def test_the_past_is_whole_and_files_of_the_node_s_own_go_on(
         import_earlier(layout, folder)
 
 
+def test_files_on_another_disk_stay_there(layout: Layout, chain: NetworkChain, tmp_path: Path) -> None:
+    follow(layout, chain, 9)
+    elsewhere = tmp_path / "disk" / "segments"
+    elsewhere.mkdir(parents=True)
+    layout.segments.symlink_to(elsewhere)
+    store = Store.open(layout.ledger, read_only=True)
+    file_away(store, layout.segments, 6, 7)
+    store.close()
+    import_earlier(layout, file_away(chain.store, tmp_path / "files", 1, 10))
+    assert layout.segments.is_symlink()
+    assert [path.name for path in elsewhere.parent.iterdir()] == ["segments"]
+    (segment,) = verify_folder(elsewhere, CHAIN_ID)
+    assert (segment.header.first_height, segment.next_height) == (1, 8)
+    assert held(layout) == [*range(1, 10)]
+
+
 def test_without_a_block_of_its_own_there_is_nothing_to_check_by(
     layout: Layout, chain: NetworkChain, tmp_path: Path
 ) -> None:
