@@ -9,9 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
+from feiqian.client import Client
+from feiqian.node.comet import votelog
+from feiqian.node.comet.testnet import POWER
+from feiqian.node.configuration import Layout
 from feiqian.testing.comet_binary import require_cometbft
 from feiqian.testing.consoles import ROOT
+from feiqian.testing.ledgers import key_of
 from feiqian.testing.running import RunningNetwork, samples_of
+from feiqian.testing.validators import await_that
 
 NETWORK_PAGES = [ROOT / "docs" / "operators" / name for name in ("network.md", "network.zh.md")]
 DASHBOARD = ROOT / "deploy" / "grafana" / "feiqian.json"
@@ -94,3 +100,41 @@ def test_each_figure_of_a_network_is_on_the_dashboard(exported: dict[str, dict[s
     own = rows_of(NETWORK_PAGES[0], "## Figures")
     text = " ".join(queries())
     assert [name for name in own if name not in text] == []
+
+
+def signed_in(network: RunningNetwork) -> Client:
+    client = network.client()
+    client.sign_in(network.sample.addresses["south"], key_of("south"))
+    return client
+
+
+def test_members_see_how_a_node_fares_and_what_it_takes(network: RunningNetwork, exported: object) -> None:
+    assert exported
+    assert "operation" not in network.client().status()
+    status = signed_in(network).status()
+    operation = status["operation"]
+    told = operation["network"]
+    assert told["peers"] == 1
+    assert told["missing_nodes"] == []
+    assert told["is_catching_up"] is False
+    assert 1 <= told["comet_first_height"] <= told["comet_height"]
+    assert status["height"] - 1 <= told["comet_height"] <= status["height"] + 1
+    assert len(told["validators"]) == 2
+    assert {each["power"] for each in told["validators"]} == {POWER}
+    assert operation["blocks_held"] == status["height"] + 1 - status["first_block"]
+    assert min(operation["index_bytes"], operation["comet_bytes"], status["store_bytes"]) > 0
+
+
+def test_the_log_of_votes_lies_where_it_is_shortened(network: RunningNetwork, exported: object) -> None:
+    assert exported
+    for validator in network.validators:
+        assert (Layout(validator.directory).comet / "data" / "cs.wal" / votelog.NAME).stat().st_size
+
+
+def test_a_node_that_is_away_is_named(network: RunningNetwork) -> None:
+    """The last test: the network stands still afterwards."""
+    client = signed_in(network)
+    away = network.validators[1]
+    assert away.end() == 0
+    await_that("the peer is gone", lambda: client.status()["operation"]["network"]["peers"] == 0)
+    assert client.status()["operation"]["network"]["missing_nodes"] == [away.directory.name]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 LOOK_S = 10.0
-NAME = "cs.wal"
+NAME = "wal"
 
 
 async def keep_short(folder: Path, height: Callable[[], int]) -> None:

@@ -12,27 +12,27 @@ def names(folder: Path) -> list[str]:
 
 
 def test_files_go_once_the_ledger_is_two_heights_beyond_them(tmp_path: Path) -> None:
-    for name in ("cs.wal", "cs.wal.000", "cs.wal.001", "cs.wal.bak"):
+    for name in ("wal", "wal.000", "wal.001", "wal.bak"):
         (tmp_path / name).touch()
     log = VoteLog(tmp_path)
     log.look(10)
-    (tmp_path / "cs.wal.002").touch()
+    (tmp_path / "wal.002").touch()
     log.look(11)
-    assert names(tmp_path) == ["cs.wal", "cs.wal.000", "cs.wal.001", "cs.wal.002", "cs.wal.bak"]
+    assert names(tmp_path) == ["wal", "wal.000", "wal.001", "wal.002", "wal.bak"]
     log.look(12)
-    assert names(tmp_path) == ["cs.wal", "cs.wal.002", "cs.wal.bak"]
+    assert names(tmp_path) == ["wal", "wal.002", "wal.bak"]
     # CometBFT deletes some itself where there is a gigabyte of them.
-    (tmp_path / "cs.wal.002").unlink()
+    (tmp_path / "wal.002").unlink()
     log.look(14)
-    assert names(tmp_path) == ["cs.wal", "cs.wal.bak"]
+    assert names(tmp_path) == ["wal", "wal.bak"]
 
 
 def test_a_halted_chain_keeps_all(tmp_path: Path) -> None:
-    (tmp_path / "cs.wal.000").touch()
+    (tmp_path / "wal.000").touch()
     log = VoteLog(tmp_path)
     for _ in range(5):
         log.look(7)
-    assert names(tmp_path) == ["cs.wal.000"]
+    assert names(tmp_path) == ["wal.000"]
 
 
 def test_no_folder_is_no_error(tmp_path: Path) -> None:
