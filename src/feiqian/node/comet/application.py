@@ -18,6 +18,7 @@ from feiqian.node.comet.engine import NetworkEngine, Proposed
 from feiqian.node.comet.follower import Follower
 from feiqian.node.comet.metrics import NetworkMetrics
 from feiqian.node.comet.offers import Offers
+from feiqian.node.comet.peers import ACCEPTED, REFUSED, PeerFilter
 from feiqian.node.comet.retention import Retention
 from feiqian.node.comet.snapshots import Snapshots
 from feiqian.node.faults import guard_task
@@ -25,8 +26,6 @@ from feiqian.node.intake import Intake
 from feiqian.state.store import Store
 from feiqian.state.tables import BlockState
 
-ACCEPTED = 0
-REFUSED = 1
 RETRY = 32_000
 """CometBFT lets a transaction come again soon whose code is at least this (abci/types/types.go)."""
 
@@ -65,6 +64,12 @@ class NetworkApplication:
         self._metrics = metrics
         self._idle_s = idle_s
         self._peer_bytes = 0
+        self._peers = PeerFilter(
+            self._registered,
+            "it is not registered on the ledger",
+            joined=offers.peer_joined,
+            refused=metrics.peers_refused.inc,
+        )
         self._nodes: frozenset[str] = frozenset()
         self._nodes_height = -1
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -105,18 +110,7 @@ class NetworkApplication:
 
     async def query(self, request: pb.RequestQuery) -> pb.ResponseQuery:
         """Say whether a peer may stay: only nodes that governance registered."""
-        _, _, rest = request.path.partition("/p2p/filter/")
-        kind, _, peer = rest.partition("/")
-        if kind == "addr":
-            return pb.ResponseQuery(code=ACCEPTED)
-        if kind == "id":
-            if peer in self._registered():
-                self._offers.peer_joined()
-                return pb.ResponseQuery(code=ACCEPTED)
-            self._metrics.peers_refused.inc()
-            structlog.get_logger().warning("peer_refused", node=peer, reason="it is not registered on the ledger")
-            return pb.ResponseQuery(code=REFUSED, log=f"node {peer} is not registered on this ledger")
-        return pb.ResponseQuery(code=REFUSED, log=f"path {request.path!r}; the ledger is read through a gateway")
+        return self._peers.answer(request.path)
 
     # Transactions.
 

@@ -19,6 +19,7 @@ from feiqian.consensus.joining import Vouched, join
 from feiqian.core.errors import Fault
 from feiqian.execution.registry import Registry
 from feiqian.ledger.records import Parameters
+from feiqian.node.comet.peers import ACCEPTED, PeerFilter
 from feiqian.node.comet.snapshots import FORMAT, MAX_PIECES, PIECE_BYTES, hash_of, piece_hash
 from feiqian.node.configuration import Layout
 from feiqian.node.initialise import make_store
@@ -26,7 +27,6 @@ from feiqian.state.errors import SnapshotRefused
 from feiqian.state.files import open_private, reason_of, sync_directory
 from feiqian.state.store import Store
 
-ACCEPTED, REFUSED = 0, 1
 RETRY = 32_000
 """CometBFT lets a transaction come again soon whose code is at least this (abci/types/types.go)."""
 
@@ -84,7 +84,7 @@ class JoiningApplication:
         self._layout = layout
         self._registry = registry
         self._genesis = genesis
-        self._peers = peers
+        self._peers = PeerFilter(lambda: peers, "it is not known before the ledger is here; it may try again later")
         self._options = options
         self._pieces_file = layout.data / "offered.snapshot"
         self._beside = layout.ledger.with_name(layout.ledger.name + ".joining")
@@ -118,14 +118,7 @@ class JoiningApplication:
 
     async def query(self, request: pb.RequestQuery) -> pb.ResponseQuery:
         """Say whether a peer may stay: only nodes of the genesis and those that the operator names."""
-        _, _, rest = request.path.partition("/p2p/filter/")
-        kind, _, peer = rest.partition("/")
-        if kind == "addr" or (kind == "id" and peer in self._peers):
-            return pb.ResponseQuery(code=ACCEPTED)
-        if kind == "id":
-            structlog.get_logger().warning("peer_refused", node=peer, reason="not known before the ledger is here")
-            return pb.ResponseQuery(code=REFUSED, log=f"node {peer} is not known here; try again later")
-        return pb.ResponseQuery(code=REFUSED, log="this node has no ledger yet")
+        return self._peers.answer(request.path)
 
     async def check_tx(self, request: pb.RequestCheckTx) -> pb.ResponseCheckTx:
         """Refuse for now: nothing can be checked."""
