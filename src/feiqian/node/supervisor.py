@@ -124,7 +124,9 @@ class Supervisor:
         dead = [child for child in self._children if child.process.poll() is not None]
         self._stop_all()
         if self._signals and not dead:
-            failed = [child.process.returncode for child in self._children if child.process.returncode != 0]
+            # A child that had only begun, and knew of no signals yet, ended by the signal itself: as it was asked to.
+            ends = [child.process.returncode for child in self._children]
+            failed = [status for status in ends if status not in (DONE, -signal.SIGTERM)]
             return _status(failed[0]) if failed else DONE
         status = _status(dead[0].process.returncode) if dead else DONE
         if self._comet is not None and self._comet.failure:

@@ -36,6 +36,19 @@ def test_both_serve_and_sigterm_stops_both_cleanly(running: Supervised, ledger: 
     assert running.await_end() == 0
 
 
+@pytest.mark.parametrize("just_begun", ["feiqian.node", "feiqian.api"])
+def test_who_is_stopped_while_a_child_only_begins_has_stopped_well(ledger: SampleLedger, just_begun: str) -> None:
+    (ledger.directory / "feiqian.toml").write_text("[gateway]\nport = 0\n", "utf-8")
+    beginning = Supervised(ledger.directory)
+    try:
+        while just_begun not in children_of(beginning.process.pid).values():
+            assert beginning.process.poll() is None
+        beginning.process.send_signal(signal.SIGTERM)
+        assert beginning.await_end() == 0, beginning.log.read_text("utf-8")
+    finally:
+        beginning.clear_away()
+
+
 @pytest.mark.parametrize("victim", ["feiqian.node", "feiqian.api"])
 def test_when_a_child_is_killed_the_other_is_stopped_and_the_status_says_so(running: Supervised, victim: str) -> None:
     os.kill(running.children[victim], signal.SIGKILL)
