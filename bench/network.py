@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--warm-up", type=float, default=20)
-    parser.add_argument("--block-work", type=int, default=20_000_000, help="parameter of the ledger, for a member too")
+    parser.add_argument("--block-work", type=int, default=10_000_000, help="parameter of the ledger, for a member too")
     parser.add_argument("--verify-s", type=float, default=10, help="how long verification is measured, each time")
     parser.add_argument("--directory", type=Path, help="where the networks go; they are removed afterwards")
     options = parser.parse_args()
