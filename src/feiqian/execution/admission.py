@@ -61,6 +61,15 @@ def prepare(registry: Registry, chain_id: str, signed: bytes) -> Prepared:
     return prepared
 
 
+def verify_formed(formed: bytes, tx_id: bytes) -> None:
+    """Verify the signatures of what `check_form` has passed, which said the id.
+
+    Raises:
+        SignatureInvalid: a signature that its key did not make.
+    """
+    _verify(SIGNED_TRANSACTION.decode_trusted(formed).signatures, tx_id)
+
+
 def prepare_formed(registry: Registry, formed: bytes, tx_id: bytes) -> Prepared:
     """Do what is left of `prepare` once `check_form` has passed these very bytes and said their id.
 
@@ -114,9 +123,18 @@ def admit(state: Overlay, replay: ReplayReader, prepared: Prepared, block: Block
         InvalidTransaction: expired, too far ahead, already used, or not authorised as of the start of the block.
     """
     transaction = prepared.transaction
-    check_window(transaction.expires_at_ms, block.time_ms, window_ms)
-    check_replay(replay, transaction.expires_at_ms, prepared.tx_id)
+    check_unused(replay, transaction.expires_at_ms, prepared.tx_id, block, window_ms)
     authorise(state, transaction.messages, transaction.sponsor, prepared.signers)
+
+
+def check_unused(replay: ReplayReader, expires_at_ms: int, tx_id: bytes, block: BlockInfo, window_ms: int) -> None:
+    """Check the part of `admit` that is not authority.
+
+    Raises:
+        InvalidTransaction: expired, too far ahead or already used.
+    """
+    check_window(expires_at_ms, block.time_ms, window_ms)
+    check_replay(replay, expires_at_ms, tx_id)
 
 
 def encode_bundle(signed_transactions: tuple[bytes, ...]) -> bytes:

@@ -1,6 +1,7 @@
 """The way into the pool: form here; signatures, authority and replay by committed state in the workers."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from feiqian.ledger.errors import LedgerError
 from feiqian.node.errors import NodeError
 from feiqian.node.mempool import Mempool
 from feiqian.node.metrics import Metrics
+from feiqian.node.tellers import Tellers
 from feiqian.node.verifier import CHUNK, Answer, Answers, Verifiers
 
 
@@ -68,22 +70,23 @@ class Intake:
         self._engine = engine
         self._reach_stored = reach_stored
         self._taken = taken
+        self._tellers = Tellers(time.monotonic)
 
-    async def submit(self, batch: Sequence[bytes], *, is_own: bool = True) -> tuple[Verdict, ...]:
+    async def submit(self, batch: Sequence[bytes], teller: str | None = None) -> tuple[Verdict, ...]:
         """Return one verdict for each transaction, in order. What is already pooled is accepted again.
 
-        `is_own`: it comes from a sender of this node's, not from another node that tells of it.
+        `teller`: id of the node that tells of them; None where they come from a sender of this node's.
         """
         chunks = [batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK)]
-        verdicts = await asyncio.gather(*[self._submit_chunk(chunk, is_own=is_own) for chunk in chunks])
+        verdicts = await asyncio.gather(*[self._submit_chunk(chunk, teller) for chunk in chunks])
         return tuple([verdict for chunk in verdicts for verdict in chunk])
 
-    async def _submit_chunk(self, chunk: Sequence[bytes], *, is_own: bool) -> list[Verdict]:
+    async def _submit_chunk(self, chunk: Sequence[bytes], teller: str | None) -> list[Verdict]:
         with self._metrics.stage("decode"):
             formed = [self._form(signed) for signed in chunk]
         waiting = {entry.signed: entry for entry in formed if isinstance(entry, Prepared)}
         with self._pool.expect(len(waiting)):
-            answers = await self._check(list(waiting.values())) if waiting else {}
+            answers = await self._check_told(list(waiting.values()), teller) if waiting else {}
         earliest_ms = self._engine.earliest_ms
         with self._metrics.stage("pool"):
             pooled = {
@@ -91,20 +94,29 @@ class Intake:
                 for place, prepared in enumerate(waiting.values())
             }
         self._engine.wake()
-        if is_own:
+        if teller is None:
             self._taken([signed for signed, verdict in pooled.items() if not verdict.number])
         verdicts = [pooled[entry.signed] if isinstance(entry, Prepared) else entry for entry in formed]
-        self._count(verdicts, "sender" if is_own else "peer")
+        self._count(verdicts, "sender" if teller is None else "peer")
         return verdicts
 
-    async def _check(self, formed: Sequence[Prepared]) -> Answers:
-        """Return the workers' answers; what the ledger's rules refuse, they refuse by all that is committed now.
+    async def _check_told(self, formed: Sequence[Prepared], teller: str | None) -> Answers:
+        """Return the workers' answers; of what another node tells of, authority is checked by a sample."""
+        sample = self._tellers.sample(teller, len(formed))
+        answers = await self._check(formed, sample)
+        if self._tellers.is_borne_out(teller, len(formed), sample, answers):
+            return answers
+        return await self._check(formed, range(len(formed)))
 
-        The store may lack what a sender was told: an account that was opened, a key that was changed.
+    async def _check(self, formed: Sequence[Prepared], asked: Sequence[int]) -> Answers:
+        """Return the workers' answers, as to authority for the places asked.
+
+        What the ledger's rules refuse, they refuse by all that is committed now: the store may lack what a sender was
+        told of, an account that was opened, a key that was changed.
         """
         block = self._engine.next_block()
         is_behind = self._engine.stored_height < block.height - 1
-        answers = await self._verifiers.check(formed, block, self._engine.earliest_ms)
+        answers = await self._verifiers.check(formed, block, self._engine.earliest_ms, asked)
         doubtful = [place for place, answer in answers.items() if answer.codespace == LedgerError.codespace]
         if not (is_behind and doubtful):
             return answers

@@ -16,7 +16,7 @@ import msgspec
 
 from feiqian.core.encoding import Height, Record, TimeMs, Uint32, encode
 from feiqian.core.errors import Fault, InvalidTransaction
-from feiqian.execution.admission import Prepared, admit, prepare_formed
+from feiqian.execution.admission import Prepared, admit, check_unused, prepare_formed, verify_formed
 from feiqian.execution.registry import Registry, discover
 from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.parameters import get_parameters
@@ -41,9 +41,9 @@ EARLY_MS = 60_000
 
 
 class Chunk(Record):
-    """Node to worker: well-formed transactions with their ids, and height and time of the block that would be made now.
+    """Node to worker: well-formed transactions with ids and expiry, and height and time of the block made next.
 
-    What no block at `earliest_ms` may hold yet is told of.
+    Authority is checked at the places `asked`, in order; what no block at `earliest_ms` may hold yet is told of.
     """
 
     height: Height
@@ -51,6 +51,8 @@ class Chunk(Record):
     earliest_ms: TimeMs
     transactions: tuple[bytes, ...]
     ids: tuple[bytes, ...]
+    expiries_ms: tuple[TimeMs, ...]
+    asked: tuple[Uint32, ...]
 
 
 class Answer(Record):
@@ -90,14 +92,20 @@ class Checker:
             self._state.reader = view
             window_ms = get_parameters(self._state).replay_window_ms
             answers: list[Answer] = []
-            for place, (formed, tx_id) in enumerate(zip(chunk.transactions, chunk.ids, strict=True)):
+            asked = frozenset(chunk.asked)
+            given = zip(chunk.transactions, chunk.ids, chunk.expiries_ms, strict=True)
+            for place, (formed, tx_id, expires_at_ms) in enumerate(given):
                 try:
-                    prepared = prepare_formed(self._registry, formed, tx_id)
-                    admit(self._state, view, prepared, block, window_ms + EARLY_MS)
+                    if place in asked:
+                        prepared = prepare_formed(self._registry, formed, tx_id)
+                        admit(self._state, view, prepared, block, window_ms + EARLY_MS)
+                    else:
+                        verify_formed(formed, tx_id)
+                        check_unused(view, expires_at_ms, tx_id, block, window_ms + EARLY_MS)
                 except InvalidTransaction as refusal:
                     answers.append(Answer(place, refusal.codespace, refusal.number, refusal.message[:500], 0))
                     continue
-                not_before_ms = prepared.transaction.expires_at_ms - window_ms
+                not_before_ms = expires_at_ms - window_ms
                 if not_before_ms > chunk.earliest_ms:
                     answers.append(Answer(place, "", 0, "", not_before_ms))
             return tuple(answers)
@@ -125,14 +133,24 @@ class Verifiers:
         """The workers' process ids."""
         return [worker.process.pid for worker in self._workers]
 
-    async def check(self, formed: Sequence[Prepared], block: BlockInfo, earliest_ms: int) -> Answers:
-        """Verify and admit well-formed transactions.
+    async def check(
+        self, formed: Sequence[Prepared], block: BlockInfo, earliest_ms: int, asked: Sequence[int] | None = None
+    ) -> Answers:
+        """Check well-formed transactions: signatures, expiry and replay of all, authority too of those at `asked`.
 
-        `block` is the one that would be made now; no block lies before `earliest_ms`.
+        `block` is the one that would be made now; no block lies before `earliest_ms`; None asks of all.
         """
         answer: asyncio.Future[tuple[Answer, ...]] = asyncio.get_running_loop().create_future()
-        signed, ids = tuple([each.signed for each in formed]), tuple([each.tx_id for each in formed])
-        self._chunks.put_nowait((Chunk(block.height, block.time_ms, earliest_ms, signed, ids), answer))
+        chunk = Chunk(
+            block.height,
+            block.time_ms,
+            earliest_ms,
+            tuple([each.signed for each in formed]),
+            tuple([each.tx_id for each in formed]),
+            tuple([each.transaction.expires_at_ms for each in formed]),
+            tuple(range(len(formed))) if asked is None else tuple(asked),
+        )
+        self._chunks.put_nowait((chunk, answer))
         return {each.place: each for each in await answer}
 
     async def stop(self) -> None:

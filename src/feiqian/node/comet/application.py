@@ -129,15 +129,16 @@ class NetworkApplication:
             return pb.ResponseInsertTx(code=ACCEPTED)
         try:
             bundle = gossip.read_gossip(request.tx)
-            if gossip.node_id(bundle.node_key) not in self._registered():
-                raise gossip.UnknownNode(f"node {gossip.node_id(bundle.node_key)} is not registered on the ledger")
+            teller = gossip.node_id(bundle.node_key)
+            if teller not in self._registered():
+                raise gossip.UnknownNode(f"node {teller} is not registered on the ledger")
         except InvalidTransaction as error:
             self._metrics.gossip.labels("refused").inc()
             structlog.get_logger().warning("gossip_refused", reason=error.message)
             return pb.ResponseInsertTx(code=ACCEPTED)
         self._metrics.gossip.labels("in").inc()
         self._peer_bytes += size_bytes
-        self._start(self._take_in(bundle.transactions, size_bytes), "gossip")
+        self._start(self._take_in(bundle.transactions, teller, size_bytes), "gossip")
         return pb.ResponseInsertTx(code=ACCEPTED)
 
     async def reap_txs(self, request: pb.RequestReapTxs) -> pb.ResponseReapTxs:
@@ -243,9 +244,9 @@ class NetworkApplication:
             self._nodes_height = height
         return self._nodes
 
-    async def _take_in(self, transactions: tuple[bytes, ...], size_bytes: int) -> None:
+    async def _take_in(self, transactions: tuple[bytes, ...], teller: str, size_bytes: int) -> None:
         try:
-            await self._intake.submit(transactions, is_own=False)
+            await self._intake.submit(transactions, teller)
         finally:
             self._peer_bytes -= size_bytes
 

@@ -10,10 +10,12 @@ from feiqian.core.errors import InvalidBlock, Undecodable
 from feiqian.core.transactions import Signature, decode_signed, encode_signed, signing_bytes, transaction_id
 from feiqian.execution.admission import encode_bundle
 from feiqian.execution.blocks import MAX_BUNDLE_BYTES, RESULT, RESULTS_CODEC
-from feiqian.ledger.errors import NotAuthorised, TransactionExpired
+from feiqian.execution.errors import SignatureInvalid
+from feiqian.ledger.errors import NotAuthorised, TransactionExpired, TransactionReplayed
 from feiqian.node.comet.engine import Proposed
 from feiqian.node.comet.tests.conftest import ROOM_BYTES, Member, RunMember, RunMembers
 from feiqian.node.process import clock_ms
+from feiqian.node.tellers import Tellers
 from feiqian.testing.ledgers import key_of
 from feiqian.testing.processes import ANSWER_S
 
@@ -238,5 +240,43 @@ def test_a_sender_is_told_of_what_was_left_out(run_member: RunMember) -> None:
         assert [(drop.codespace, drop.number) for drop in member.drops] == [
             (TransactionExpired.codespace, TransactionExpired.number)
         ]
+
+    run_member(test)
+
+
+def test_of_what_a_peer_tells_signatures_and_replay_are_checked_of_all_and_the_rest_by_a_sample(
+    run_member: RunMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(member: Member) -> None:
+        ledger = member.ledger
+        used = ledger.transfer("treasury", "south", 1)
+        await member.decide(used)
+        good = [ledger.transfer("treasury", "south", amount) for amount in (2, 3)]
+        lie = ledger.transfer("treasury", "south", 4, signers=["lantern"])
+        forged = decode_signed(ledger.transfer("treasury", "south", 5))
+        broken = encode_signed(forged.body, (Signature(forged.signatures[0].key, bytes(64)),))
+        told = [good[0], lie, used, broken, good[1]]
+
+        monkeypatch.setattr(Tellers, "sample", lambda self, teller, count: (4,))
+        verdicts = await member.intake.submit(told, "ab" * 20)
+        assert [verdict.number for verdict in verdicts] == [
+            0,
+            0,
+            TransactionReplayed.number,
+            SignatureInvalid.number,
+            0,
+        ]
+        proposed = await member.engine.propose(member.engine.stored_height + 1, clock_ms(), ROOM_BYTES, ())
+        assert proposed.bundles == (bundle_of(*good),), "whoever proposes leaves out what slipped in"
+        assert [drop.number for drop in member.drops] == [NotAuthorised.number]
+        assert member.pool.find(lie) is None
+
+        monkeypatch.setattr(Tellers, "sample", lambda self, teller, count: (0,))
+        verdicts = await member.intake.submit([lie, used], "ab" * 20)
+        assert [verdict.number for verdict in verdicts] == [NotAuthorised.number, TransactionReplayed.number]
+        monkeypatch.undo()
+        batch = [ledger.transfer("treasury", "south", 10 + place) for place in range(20)]
+        verdicts = await member.intake.submit([*batch, lie], "ab" * 20)
+        assert [verdict.number for verdict in verdicts] == [0] * 20 + [NotAuthorised.number], "now doubted"
 
     run_member(test)
