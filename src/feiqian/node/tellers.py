@@ -67,5 +67,5 @@ class Tellers:
         ]
         if wrong:
             self._doubted_until_s[teller] = self._now_s() + DOUBT_S
-            structlog.get_logger().warning("peer_doubted", node=teller, reason=refused[wrong[0]].number)
+            structlog.get_logger().warning("peer_doubted", node=teller, rule=refused[wrong[0]].number)
         return not wrong or len(sample) == count
