@@ -122,7 +122,10 @@ class Intake:
             return answers
         await self._reach_stored(block.height - 1)
         again = await self._verifiers.check(
-            [formed[place] for place in doubtful], self._engine.next_block(), self._engine.earliest_ms
+            [formed[place] for place in doubtful],
+            self._engine.next_block(),
+            self._engine.earliest_ms,
+            range(len(doubtful)),
         )
         certain = {place: answer for place, answer in answers.items() if place not in doubtful}
         return {**certain, **{doubtful[place]: answer for place, answer in again.items()}}

@@ -7,32 +7,18 @@ the pool, whatever f is, before everything from that node is checked again for a
 proposes leaves them out, and whoever judges refuses.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import SystemRandom
-from typing import Protocol
 
 import structlog
 
 from feiqian.ledger.errors import ExpiryTooFar, LedgerError, TransactionExpired, TransactionReplayed
+from feiqian.node.verifier import Answers
 
 DOUBT_S = 60.0
 """How long everything that a node tells of is checked whole, after a sample of it was refused."""
 
 _ABOUT_TIME = frozenset({TransactionExpired.number, ExpiryTooFar.number, TransactionReplayed.number})
-
-
-class Refused(Protocol):
-    """A refusal by a rule; 0 is none."""
-
-    @property
-    def codespace(self) -> str:
-        """Whose rule."""
-        ...
-
-    @property
-    def number(self) -> int:
-        """Which of its rules."""
-        ...
 
 
 class Tellers:
@@ -49,9 +35,7 @@ class Tellers:
             return range(count)
         return (self._random.randrange(count),)
 
-    def is_borne_out(
-        self, teller: str | None, count: int, sample: Sequence[int], refused: Mapping[int, Refused]
-    ) -> bool:
+    def is_borne_out(self, teller: str | None, count: int, sample: Sequence[int], answers: Answers) -> bool:
         """Say whether the answers let the rest pass; from now on the node is doubted where they do not.
 
         What came too late says nothing of the node that tells of it: a block may have taken it on the way.
@@ -59,13 +43,13 @@ class Tellers:
         if teller is None:
             return True
         wrong = [
-            place
+            answers[place]
             for place in sample
-            if place in refused
-            and refused[place].codespace == LedgerError.codespace
-            and refused[place].number not in _ABOUT_TIME
+            if place in answers
+            and answers[place].codespace == LedgerError.codespace
+            and answers[place].number not in _ABOUT_TIME
         ]
         if wrong:
             self._doubted_until_s[teller] = self._now_s() + DOUBT_S
-            structlog.get_logger().warning("peer_doubted", node=teller, rule=refused[wrong[0]].number)
+            structlog.get_logger().warning("peer_doubted", node=teller, rule=wrong[0].number)
         return not wrong or len(sample) == count

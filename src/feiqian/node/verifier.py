@@ -134,11 +134,11 @@ class Verifiers:
         return [worker.process.pid for worker in self._workers]
 
     async def check(
-        self, formed: Sequence[Prepared], block: BlockInfo, earliest_ms: int, asked: Sequence[int] | None = None
+        self, formed: Sequence[Prepared], block: BlockInfo, earliest_ms: int, asked: Sequence[int]
     ) -> Answers:
         """Check well-formed transactions: signatures, expiry and replay of all, authority too of those at `asked`.
 
-        `block` is the one that would be made now; no block lies before `earliest_ms`; None asks of all.
+        `block` is the one that would be made now; no block lies before `earliest_ms`.
         """
         answer: asyncio.Future[tuple[Answer, ...]] = asyncio.get_running_loop().create_future()
         chunk = Chunk(
@@ -148,7 +148,7 @@ class Verifiers:
             tuple([each.signed for each in formed]),
             tuple([each.tx_id for each in formed]),
             tuple([each.transaction.expires_at_ms for each in formed]),
-            tuple(range(len(formed))) if asked is None else tuple(asked),
+            tuple(asked),
         )
         self._chunks.put_nowait((chunk, answer))
         return {each.place: each for each in await answer}

@@ -1,8 +1,6 @@
 """Whose word is taken: samples at random, doubt where one is refused, trust again after a while."""
 
 import random
-from collections.abc import Mapping
-from typing import NamedTuple
 
 import pytest
 
@@ -17,18 +15,11 @@ from feiqian.ledger.errors import (
     TransactionReplayed,
 )
 from feiqian.node.tellers import DOUBT_S, Tellers
+from feiqian.node.verifier import Answer, Answers
 
 CHUNK = 128
 NODE = "ab" * 20
 OTHER = "cd" * 20
-
-
-class Refusal(NamedTuple):
-    codespace: str
-    number: int
-
-
-NOT_AUTHORISED = Refusal(NotAuthorised.codespace, NotAuthorised.number)
 
 
 class Clock:
@@ -38,8 +29,8 @@ class Clock:
         return self.now_s
 
 
-def refused(place: int, rule: type[InvalidTransaction]) -> Mapping[int, Refusal]:
-    return {place: Refusal(rule.codespace, rule.number)}
+def refused(place: int, rule: type[InvalidTransaction]) -> Answers:
+    return {place: Answer(place, rule.codespace, rule.number, "", 0)}
 
 
 @pytest.mark.parametrize("rule", [NotAuthorised, AccountFrozen, SponsorNotConcerned])
@@ -86,9 +77,7 @@ def test_about_a_chunk_slips_in_before_a_liar_is_found_out_whatever_share_of_it_
         while True:
             lies = {place for place in range(CHUNK) if chance.random() < share}
             sample = tellers.sample(NODE, CHUNK)
-            answers = {
-                place: Refusal(NotAuthorised.codespace, NotAuthorised.number) for place in sample if place in lies
-            }
+            answers = refused(sample[0], NotAuthorised) if sample[0] in lies else {}
             if not tellers.is_borne_out(NODE, CHUNK, sample, answers):
                 break
             slipped += len(lies)
