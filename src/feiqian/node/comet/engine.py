@@ -18,12 +18,13 @@ from feiqian.core.encoding import encode
 from feiqian.core.errors import InvalidBlock, InvalidTransaction
 from feiqian.core.wire import Committed
 from feiqian.execution.admission import Prepared, check_form
-from feiqian.execution.blocks import BUNDLE, MAX_BUNDLE_BYTES, Unprepared, execute_block, open_bundle
+from feiqian.execution.blocks import BUNDLE, MAX_BUNDLE_BYTES, Outcome, Unprepared, execute_block, open_bundle
 from feiqian.execution.registry import Registry
 from feiqian.execution.updates import Updates, updates_of
 from feiqian.ledger.context import BlockInfo
 from feiqian.ledger.errors import LedgerError
 from feiqian.ledger.parameters import get_parameters
+from feiqian.ledger.records import Parameters
 from feiqian.ledger.validators import Misbehaviour
 from feiqian.node.comet.committer import NetworkCommitter
 from feiqian.node.executed import Executed, assemble
@@ -38,6 +39,9 @@ from feiqian.state.tables import BlockState
 
 PROPOSAL_HEAD_BYTES = 1024
 """What CometBFT adds to the bundles of a block: tag and length of each."""
+
+FULL_TENTHS = 9
+"""A block that takes so much of what one may hold, of work or bytes, may have left out what its proposer knew of."""
 
 KEPT_RUNS = 4
 """Proposals of one height whose outcome is kept: later rounds may bring an earlier one back."""
@@ -71,6 +75,13 @@ class Finalised(NamedTuple):
     updates: Updates
 
 
+class Kept(NamedTuple):
+    """A block that is on disk; `had_room` for more transactions than it holds."""
+
+    height: int
+    had_room: bool
+
+
 class _Ran(NamedTuple):
     """A block that was run on the committed state."""
 
@@ -78,6 +89,7 @@ class _Ran(NamedTuple):
     results: bytes
     updates: Updates
     transactions: tuple[Prepared, ...]
+    had_room: bool
 
 
 class NetworkEngine:
@@ -197,8 +209,8 @@ class NetworkEngine:
         self._decided = ran, app_hash
         return Finalised(ran.executed.bundle_results, app_hash, ran.updates)
 
-    async def commit(self) -> int:
-        """Put the finalised block on disk, tell of it, and return its height."""
+    async def commit(self) -> Kept:
+        """Put the finalised block on disk and tell of it."""
         assert self._decided is not None, "CometBFT commits what it has finalised"
         ran, app_hash = self._decided
         executed = ran.executed
@@ -214,7 +226,7 @@ class NetworkEngine:
         self._pace.count(len(ran.transactions), is_pool_empty=not self._pool.size.transactions)
         self._metrics.count_block(executed.height, len(ran.transactions), is_empty=not executed.results)
         structlog.get_logger().debug("committed", height=executed.height, transactions=len(ran.transactions))
-        return executed.height
+        return Kept(executed.height, ran.had_room)
 
     def stop(self) -> None:
         """End the thread; what was not committed, CometBFT tells the next process again."""
@@ -240,7 +252,7 @@ class NetworkEngine:
                 counts, bundles = cut_bundles(chosen)
                 executed = assemble(block, bundles, counts, outcome, parameters.app_version, misbehaviour)
                 updates = updates_of(state, outcome.changes)
-        ran = _Ran(executed, encode(outcome.results), updates, chosen)
+        ran = _Ran(executed, encode(outcome.results), updates, chosen, _has_room(outcome, bundles, parameters))
         return Proposed(block.height, block.time_ms, tuple(bundles), misbehaviour), ran
 
     def _judge(self, proposed: Proposed, bundles: Sequence[Sequence[Prepared | Unprepared]]) -> _Ran:
@@ -257,7 +269,7 @@ class NetworkEngine:
         transactions = [transaction for bundle in bundles for transaction in bundle]
         with self._store.view() as view:
             state = BlockState(view)
-            app_version = get_parameters(state).app_version
+            parameters = get_parameters(state)
             with self._metrics.stage("execute"):
                 outcome = execute_block(
                     self._registry,
@@ -280,12 +292,13 @@ class NetworkEngine:
                     proposed.bundles,
                     [len(bundle) for bundle in bundles],
                     outcome,
-                    app_version,
+                    parameters.app_version,
                     proposed.misbehaviour,
                 )
                 updates = updates_of(state, outcome.changes)
         prepared = tuple([transaction for transaction in transactions if isinstance(transaction, Prepared)])
-        return _Ran(executed, encode(outcome.results), updates, prepared)
+        had_room = _has_room(outcome, proposed.bundles, parameters)
+        return _Ran(executed, encode(outcome.results), updates, prepared, had_room)
 
     # Inside.
 
@@ -338,6 +351,14 @@ class NetworkEngine:
 
     def _error_of(self, answer: Answer) -> InvalidTransaction:
         return self._registry.errors[(answer.codespace, answer.number)](answer.message)
+
+
+def _has_room(outcome: Outcome, bundles: Sequence[bytes], parameters: Parameters) -> bool:
+    size_bytes = sum(map(len, bundles))
+    return (
+        outcome.work * 10 < parameters.max_block_work * FULL_TENTHS
+        and size_bytes * 10 < parameters.max_block_bytes * FULL_TENTHS
+    )
 
 
 def _refusal(what: str, error: InvalidTransaction) -> InvalidBlock:

@@ -6,14 +6,27 @@ makes those that are offered again other bytes.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from feiqian.consensus.comet.gossip import MAX_GOSSIP_BYTES
 
 OFFER_AGAIN_BLOCKS = 3
-"""A bundle whose transactions are still pooled so many blocks after it was offered is offered again."""
+"""A bundle whose transactions are still pooled so many blocks with room after it was offered is offered again."""
+
+OFFER_AGAIN_FULL_BLOCKS = 30
+"""So many where blocks are full: what waits for its turn was not lost, and telling of it again takes from what is."""
 
 BUNDLE_HEAD_BYTES = 256
 ENTRY_HEAD_BYTES = 5
+
+
+class _Offered(NamedTuple):
+    """A bundle that peers were told of, after which block and after how many with room."""
+
+    height: int
+    with_room: int
+    transactions: tuple[bytes, ...]
+
 
 Seal = Callable[[int, Sequence[bytes]], bytes]
 """Makes the signed bundle of a counter and transactions."""
@@ -28,8 +41,9 @@ class Offers:
         self._counter = first_counter
         self._is_pooled = is_pooled
         self._new: deque[bytes] = deque()
-        self._offered: deque[tuple[int, tuple[bytes, ...]]] = deque()
+        self._offered: deque[_Offered] = deque()
         self._height = 0
+        self._with_room = 0
         self.told_again = 0
         """Bundles whose transactions stayed uncommitted, and were offered again."""
 
@@ -46,21 +60,28 @@ class Offers:
                 break
             bundle = self._seal(self._counter, transactions)
             self._counter += 1
-            self._offered.append((self._height, transactions))
+            self._offered.append(_Offered(self._height, self._with_room, transactions))
             bundles.append(bundle)
             max_bytes -= len(bundle)
         return bundles
 
-    def committed(self, height: int) -> None:
-        """Take note of a block: what was offered three blocks ago and still waits is offered again."""
+    def committed(self, height: int, *, had_room: bool) -> None:
+        """Take note of a block: what was offered long ago and still waits is offered again.
+
+        `had_room`: it holds all that its proposer knew of, so that what it lacks may not have reached that one.
+        """
         self._height = height
-        while self._offered and self._offered[0][0] <= height - OFFER_AGAIN_BLOCKS:
-            self._offer_again(self._offered.popleft()[1])
+        self._with_room += had_room
+        while self._offered and (
+            self._offered[0].with_room <= self._with_room - OFFER_AGAIN_BLOCKS
+            or self._offered[0].height <= height - OFFER_AGAIN_FULL_BLOCKS
+        ):
+            self._offer_again(self._offered.popleft().transactions)
 
     def peer_joined(self) -> None:
         """Offer again whatever still waits: the peer has seen none of it."""
         while self._offered:
-            self._offer_again(self._offered.popleft()[1])
+            self._offer_again(self._offered.popleft().transactions)
 
     def _offer_again(self, transactions: tuple[bytes, ...]) -> None:
         still_waiting = [signed for signed in transactions if self._is_pooled(signed)]

@@ -86,7 +86,7 @@ class Member:
         proposed = await self.engine.propose(height, time_ms, ROOM_BYTES, ())
         await self.engine.judge(proposed)
         await self.engine.finalise(proposed)
-        assert await self.engine.commit() == height
+        assert (await self.engine.commit()).height == height
 
     def posted(self, account: str) -> int:
         """Return what an account has by the store."""

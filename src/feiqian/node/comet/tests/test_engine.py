@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from feiqian.core.transactions import Signature, decode_signed, encode_signed, s
 from feiqian.execution.admission import encode_bundle
 from feiqian.execution.blocks import MAX_BUNDLE_BYTES, RESULT, RESULTS_CODEC
 from feiqian.execution.errors import SignatureInvalid
+from feiqian.execution.registry import Registry
 from feiqian.ledger.errors import NotAuthorised, TransactionExpired, TransactionReplayed
-from feiqian.node.comet.engine import Proposed
+from feiqian.node.comet.engine import Kept, Proposed
 from feiqian.node.comet.tests.conftest import ROOM_BYTES, Member, RunMember, RunMembers
 from feiqian.node.process import clock_ms
 from feiqian.node.tellers import Tellers
-from feiqian.testing.ledgers import key_of
+from feiqian.testing.ledgers import SampleLedger, consortium_text, key_of
 from feiqian.testing.processes import ANSWER_S
 
 
@@ -49,7 +51,7 @@ def test_what_was_submitted_is_proposed_decided_and_on_disk(run_member: RunMembe
         assert (member.store.height, member.posted("south")) == (2, 0)
         finalised = await member.engine.finalise(proposed)
         assert (member.store.height, len(finalised.bundle_results)) == (2, 1)
-        assert await member.engine.commit() == 3
+        assert await member.engine.commit() == Kept(3, had_room=True)
         assert (member.store.height, member.store.app_hash) == (3, finalised.app_hash)
         assert (member.posted("treasury"), member.posted("south")) == (750, 250)
         assert member.pool.size == (0, 0)
@@ -201,6 +203,28 @@ def test_after_a_halt_what_is_too_far_ahead_of_block_time_waits_and_is_not_lost(
         assert (member.posted("south"), member.pool.size) == (8, (0, 0))
 
     run_member(test)
+
+
+def test_a_full_block_is_said_to_have_had_no_room(tmp_path: Path, registry: Registry) -> None:
+    """600 transfers of more than 1,800 units of work each, where a block holds 1,000,000."""
+
+    async def test() -> None:
+        text = consortium_text({"max_block_work": 1_000_000, "sponsor_block_work": 1_000_000})
+        member = Member(SampleLedger(tmp_path / "ledger", registry, text), registry)
+        async with member.running():
+            await member.decide()
+            await member.decide(member.ledger.issue("treasury", 1_000))
+            await member.submit(*[member.ledger.transfer("treasury", "south", 1) for _ in range(600)])
+            kept: list[Kept] = []
+            for height in (3, 4, 5):
+                proposed = await member.engine.propose(height, clock_ms(), ROOM_BYTES, ())
+                await member.engine.judge(proposed)
+                await member.engine.finalise(proposed)
+                kept.append(await member.engine.commit())
+            assert kept == [Kept(3, had_room=False), Kept(4, had_room=True), Kept(5, had_room=True)]
+            assert member.posted("south") == 600
+
+    asyncio.run(test())
 
 
 def test_a_block_takes_no_more_than_it_is_given_room_for(run_member: RunMember) -> None:
