@@ -219,6 +219,7 @@ class Mempool:
         """Drop every waiting transaction that expired before `time_ms`; return how many."""
         dropped = 0
         with self._lock:
+            self._release_early(time_ms)
             for sponsor in list(self._sponsors.values()):
                 expired = [entry for entry in sponsor.queue.values() if entry.transaction.expires_at_ms < time_ms]
                 for prepared in expired:

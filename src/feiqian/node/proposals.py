@@ -38,15 +38,19 @@ class Proposals:
 
     def cut(self, block: BlockInfo, parameters: Parameters, max_bytes: int) -> list[Prepared]:
         """Return what the pool gives for a block whose bundles take at most `max_bytes`; then hand all to `choose`."""
-        if block.time_ms - self._evicted_at_ms >= EVICT_EVERY_MS:
-            self._evicted_at_ms = block.time_ms
-            self._pool.evict_expired(block.time_ms)
+        self.evict(block.time_ms)
         if block.height == self._initial_height:
             return []
         candidates = self._pool.cut(block.time_ms, max_bytes, parameters.max_block_work * 1000 // self._work_permille)
         if self._pool.waiting:
             self.full_count = len(candidates)
         return candidates
+
+    def evict(self, time_ms: int) -> None:
+        """Drop what expired before the time of a block, now and then: a node that proposes nothing must do so too."""
+        if time_ms - self._evicted_at_ms >= EVICT_EVERY_MS:
+            self._evicted_at_ms = time_ms
+            self._pool.evict_expired(time_ms)
 
     def choose(self, candidates: Sequence[Prepared], outcome: Outcome) -> tuple[Prepared, ...]:
         """Return what the block holds; what had no room returns to the pool, what may stand in no block is dropped."""

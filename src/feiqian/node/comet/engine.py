@@ -223,6 +223,8 @@ class NetworkEngine:
             self._pool.settle(ran.transactions)
             self._put_back()
             self._committed(Committed(executed.height, ran.results))
+            self._proposals.evict(executed.time_ms)
+            self._proposals.tell_of_dropped()
         self._pace.count(len(ran.transactions), is_pool_empty=not self._pool.size.transactions)
         self._metrics.count_block(executed.height, len(ran.transactions), is_empty=not executed.results)
         structlog.get_logger().debug("committed", height=executed.height, transactions=len(ran.transactions))

@@ -148,6 +148,15 @@ def test_the_expired_are_dropped_from_a_cut_and_by_eviction() -> None:
     assert cut(pool) == []
 
 
+def test_what_waits_apart_is_evicted_when_it_has_expired_too() -> None:
+    early = entry("oak", 1, expires_at_ms=NOW_MS + 100)
+    pool = pool_of()
+    assert pool.add(early, not_before_ms=NOW_MS + 50) is None
+    assert (pool.evict_expired(NOW_MS + 49), pool.evict_expired(NOW_MS + 100)) == (0, 0)
+    assert pool.evict_expired(NOW_MS + 101) == 1
+    assert pool.size == (0, 0)
+
+
 def test_what_was_dropped_is_handed_out_once_with_the_rule_that_says_why() -> None:
     dead = [entry("oak", number, expires_at_ms=NOW_MS - 1) for number in range(3)]
     huge, live, unwanted = (

@@ -205,6 +205,19 @@ def test_after_a_halt_what_is_too_far_ahead_of_block_time_waits_and_is_not_lost(
     run_member(test)
 
 
+def test_a_node_that_proposes_nothing_drops_what_has_expired_and_says_so(run_member: RunMember) -> None:
+    async def test(member: Member) -> None:
+        await member.submit(member.ledger.transfer("treasury", "south", 3, lifetime_ms=2_000))
+        await member.engine.finalise(block_of(member, time_ms=clock_ms() + 60_000))
+        await member.engine.commit()
+        assert member.pool.size == (0, 0)
+        assert [(drop.codespace, drop.number) for drop in member.drops] == [
+            (TransactionExpired.codespace, TransactionExpired.number)
+        ]
+
+    run_member(test)
+
+
 def test_a_full_block_is_said_to_have_had_no_room(tmp_path: Path, registry: Registry) -> None:
     """600 transfers of more than 1,800 units of work each, where a block holds 1,000,000."""
 
