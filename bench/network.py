@@ -1,13 +1,14 @@
 """What a network commits on this machine, beside CometBFT's own key-value store: rates, their ratio, and latency.
 
-Run: python bench/network.py [--validators 1 4] [--accounts 100000] [--seconds 60] [--warm-up 20]   (about 12 minutes)
+Run: python bench/network.py [--validators 1 4] [--accounts 100000] [--seconds 60] [--warm-up 20]   (about 14 minutes)
 
 For each size: validators of the ledger, each behind `feiqian start` with its own CometBFT and gateway, take signed
-transfers over HTTP, each client thread at its gateway; before and after that, half the time each, CometBFT's built-in
-key-value store takes transactions of as many bytes over its RPC. Every validator runs on this one machine. What is
-counted is what stands in committed blocks, read from the first validator's store or chain, between two blocks some
-`--seconds` apart; a validator of the ledger writes each block with fsync. Latency is measured at 80 % of that rate:
-from the moment at which a batch should have been sent to the answer that all of it is committed.
+transfers over HTTP, each client thread at its gateway; in turns with them, CometBFT's built-in key-value store takes
+transactions of as many bytes over its RPC, while the ledger's processes are halted: a shared machine is not equally
+fast from minute to minute. Every validator runs on this one machine. What is counted is what stands in committed
+blocks, read from the first validator's store or chain, between two blocks; a validator of the ledger writes each block
+with fsync. Latency is measured at 80 % of the rate of just before: from the moment at which a batch should have been
+sent to the answer that all of it is committed.
 """
 
 import argparse
@@ -48,6 +49,9 @@ from feiqian.testing.population import Population
 HIGHEST_RATES = {1: 15_000, 4: 8_000}
 """By size: no machine that this was made for commits more a second; so many transfers are signed for each second."""
 
+ROUNDS = 2
+"""How often the ledger is measured, the key-value store before, between and after."""
+
 SIGNING_SLACK_S = 2
 """Transfers are signed for so many seconds more: what is on its way when the time is over."""
 
@@ -63,8 +67,19 @@ class Sample(NamedTuple):
     by_stage: dict[str, float]
 
 
+class Round(NamedTuple):
+    """What the ledger did in one of its rounds, and how long each batch took at a share of that."""
+
+    transactions: int
+    blocks: int
+    elapsed_s: float
+    spent: Sample
+    latencies_s: list[float]
+    index_behind_blocks: int
+
+
 class KeyValueRun(NamedTuple):
-    """What the key-value store did in one of its halves."""
+    """What the key-value store did in one of its turns."""
 
     transactions: int
     blocks: int
@@ -118,27 +133,51 @@ def main() -> None:
 
 
 def measure(directory: Path, binary: Path, validators: int, options: argparse.Namespace) -> Figures:
-    """Return what one size does: the ledger, between two halves of the key-value store's measurement."""
+    """Return what one size does: the ledger, in turns with the key-value store."""
     size_bytes = transfer_bytes()
     parameters = {"max_block_work": options.block_work, "sponsor_block_work": options.block_work}
     network = make_validators(directory, validators, parameters)
     settings = settings_beside(Layout(network.directories[0]))
     print_settings(network, parameters, settings, size_bytes, options)
-    kvstore = [measure_kvstore(directory / "kvstore", binary, settings, size_bytes, options, validators)]
-    sending_s = options.warm_up + (1 + PACED_SHARE) * (options.seconds + FILLING_S) + SIGNING_SLACK_S
+
+    def turn() -> KeyValueRun:
+        return measure_kvstore(directory / "kvstore", binary, settings, size_bytes, options, validators)
+
+    kvstore, rounds = [turn()], list[Round]()
+    round_s = options.seconds / ROUNDS
+    sending_s = ROUNDS * (options.warm_up + (1 + PACED_SHARE) * (round_s + FILLING_S)) + SIGNING_SLACK_S
     with network:
         network.populate(options.accounts)
         note(f"{validators} × the ledger: signing")
         with Client(options.accounts, highest_rate(validators), sending_s) as client:
-            figures = measure_network(network, client, options)
-    kvstore.append(measure_kvstore(directory / "kvstore", binary, settings, size_bytes, options, validators))
+            for _ in range(ROUNDS):
+                rounds.append(measure_round(network, client, round_s, options.warm_up))
+                with network.halted():
+                    kvstore.append(turn())
     shutil.rmtree(directory)
-    elapsed_s = sum(half.elapsed_s for half in kvstore)
-    figures.kvstore_tx_per_s = sum(half.transactions for half in kvstore) / elapsed_s
-    figures.kvstore_blocks_per_s = sum(half.blocks for half in kvstore) / elapsed_s
-    figures.kvstore_cpu_s = added([half.cpu_s for half in kvstore])
-    figures.ratio = figures.tx_per_s / figures.kvstore_tx_per_s
-    return figures
+    return figures_of(rounds, kvstore)
+
+
+def figures_of(rounds: list[Round], kvstore: list[KeyValueRun]) -> Figures:
+    """Return all rounds and turns as one."""
+    count, elapsed_s = sum(each.transactions for each in rounds), sum(each.elapsed_s for each in rounds)
+    kvstore_s = sum(each.elapsed_s for each in kvstore)
+    rate, kvstore_rate = count / elapsed_s, sum(each.transactions for each in kvstore) / kvstore_s
+    latencies = [latency_s for each in rounds for latency_s in each.latencies_s]
+    stages = added([each.spent.by_stage for each in rounds])
+    return Figures(
+        tx_per_s=rate,
+        kvstore_tx_per_s=kvstore_rate,
+        ratio=rate / kvstore_rate,
+        p50_ms=percentile_ms(latencies, 50),
+        p99_ms=percentile_ms(latencies, 99),
+        blocks_per_s=sum(each.blocks for each in rounds) / elapsed_s,
+        kvstore_blocks_per_s=sum(each.blocks for each in kvstore) / kvstore_s,
+        index_behind_blocks=max(each.index_behind_blocks for each in rounds),
+        cpu_s=added([each.spent.by_process for each in rounds]),
+        kvstore_cpu_s=added([each.cpu_s for each in kvstore]),
+        stage_us_per_tx={name: value * 1e6 / count for name, value in stages.items()},
+    )
 
 
 def highest_rate(validators: int) -> int:
@@ -154,8 +193,8 @@ def transfer_bytes() -> int:
 def measure_kvstore(
     directory: Path, binary: Path, settings: Settings, size_bytes: int, options: argparse.Namespace, validators: int
 ) -> KeyValueRun:
-    """Return what the key-value store does in half the time."""
-    seconds, warm_up_s = options.seconds / 2, options.warm_up / 2
+    """Return what the key-value store does in one of its turns, which together take as long as the ledger's rounds."""
+    seconds, warm_up_s = options.seconds / (ROUNDS + 1), options.warm_up / 2
     with KeyValueStore(directory, binary, validators, settings) as kvstore:
         kvstore.await_first_block()
         feeder = Feeder(Feed(kvstore.ports, size_bytes, warm_up_s + seconds + FILLING_S))
@@ -171,37 +210,24 @@ def measure_kvstore(
     return KeyValueRun(count, ended.height - begun.height, elapsed_s, cpu)
 
 
-def measure_network(network: Validators, client: Client, options: argparse.Namespace) -> Figures:
+def measure_round(network: Validators, client: Client, seconds: float, warm_up_s: float) -> Round:
     """Return what the ledger does at most, and its latency at a share of that."""
     first = network.ledgers[0]
-    client.go(network.addresses, options.warm_up + options.seconds + FILLING_S, 0)
-    time.sleep(options.warm_up)
+    client.go(network.addresses, warm_up_s + seconds + FILLING_S, 0)
+    time.sleep(warm_up_s)
     begun, before = first.next_block(), sample(network, client)
-    time.sleep(max(0, begun.at_s + options.seconds - 1 - time.monotonic()))
+    time.sleep(max(0, begun.at_s + seconds - 1 - time.monotonic()))
     ended, after = first.next_block(), sample(network, client)
     client.finish()
     network.drain()
     elapsed_s = ended.at_s - begun.at_s
     count = first.count_applied(range(begun.height + 1, ended.height + 1))
-    rate = count / elapsed_s
     behind = max(ledger.height() - ledger.index_height() for ledger in network.ledgers)
-    note(f"{len(network.ledgers)} × the ledger: {rate:,.0f} transactions a second")
-    client.go(network.addresses, FILLING_S + options.seconds, PACED_SHARE * rate)
+    note(f"{len(network.ledgers)} × the ledger: {count / elapsed_s:,.0f} transactions a second")
+    client.go(network.addresses, FILLING_S + seconds, PACED_SHARE * count / elapsed_s)
     latencies = [latency_s for planned_s, latency_s in client.finish() if planned_s >= FILLING_S]
-    stages = since(before.by_stage, after.by_stage)
-    return Figures(
-        tx_per_s=rate,
-        kvstore_tx_per_s=0,
-        ratio=0,
-        p50_ms=percentile_ms(latencies, 50),
-        p99_ms=percentile_ms(latencies, 99),
-        blocks_per_s=(ended.height - begun.height) / elapsed_s,
-        kvstore_blocks_per_s=0,
-        index_behind_blocks=behind,
-        cpu_s=since(before.by_process, after.by_process),
-        kvstore_cpu_s={},
-        stage_us_per_tx={name: value * 1e6 / count for name, value in stages.items()},
-    )
+    spent = Sample(since(before.by_process, after.by_process), since(before.by_stage, after.by_stage))
+    return Round(count, ended.height - begun.height, elapsed_s, spent, latencies, behind)
 
 
 def sample(network: Validators, client: Client) -> Sample:
@@ -224,7 +250,7 @@ def print_settings(
         f"\n{len(network.directories)} validators on one machine: Python {platform.python_version()}, "
         f"CometBFT {VERSION}, {len(os.sched_getaffinity(0))} cores, {platform.machine()}, Linux {platform.release()}\n"
         f"mix: transfers of one unit, one Ed25519 signature each, {size_bytes} bytes, over {options.accounts:,} "
-        f"accounts uniformly; {options.seconds:g} s after {options.warm_up:g} s of warm-up\n"
+        f"accounts uniformly; {options.seconds:g} s in {ROUNDS} rounds, each after {options.warm_up:g} s of warm-up\n"
         f"client: {CONNECTIONS} connections with batches of {BATCH:,}; for latency {PACED_BATCH} a batch, "
         f"{PACED_CONNECTIONS} connections\n"
         f"ledger: {parameters}, timeout_commit {comet.timeout_commit_ms} ms, reap_interval "

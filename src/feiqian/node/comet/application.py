@@ -204,9 +204,9 @@ class NetworkApplication:
     async def commit(self, request: pb.RequestCommit) -> pb.ResponseCommit:
         """Put the block on disk."""
         with self._metrics.call("commit"):
-            kept = await self._engine.commit()
-        self._offers.committed(kept.height, had_room=kept.had_room)
-        self._follower.reached(kept.height, self._decided_hash)
+            block = await self._engine.commit()
+        self._offers.committed(block.height, had_room=block.had_room)
+        self._follower.reached(block.height, self._decided_hash)
         return pb.ResponseCommit(retain_height=self._retention.height())
 
     # Snapshots.

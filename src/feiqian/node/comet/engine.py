@@ -75,7 +75,7 @@ class Finalised(NamedTuple):
     updates: Updates
 
 
-class Kept(NamedTuple):
+class OnDisk(NamedTuple):
     """A block that is on disk; `had_room` for more transactions than it holds."""
 
     height: int
@@ -209,7 +209,7 @@ class NetworkEngine:
         self._decided = ran, app_hash
         return Finalised(ran.executed.bundle_results, app_hash, ran.updates)
 
-    async def commit(self) -> Kept:
+    async def commit(self) -> OnDisk:
         """Put the finalised block on disk and tell of it."""
         assert self._decided is not None, "CometBFT commits what it has finalised"
         ran, app_hash = self._decided
@@ -228,7 +228,7 @@ class NetworkEngine:
         self._pace.count(len(ran.transactions), is_pool_empty=not self._pool.size.transactions)
         self._metrics.count_block(executed.height, len(ran.transactions), is_empty=not executed.results)
         structlog.get_logger().debug("committed", height=executed.height, transactions=len(ran.transactions))
-        return Kept(executed.height, ran.had_room)
+        return OnDisk(executed.height, ran.had_room)
 
     def stop(self) -> None:
         """End the thread; what was not committed, CometBFT tells the next process again."""

@@ -14,7 +14,7 @@ from feiqian.execution.blocks import MAX_BUNDLE_BYTES, RESULT, RESULTS_CODEC
 from feiqian.execution.errors import SignatureInvalid
 from feiqian.execution.registry import Registry
 from feiqian.ledger.errors import NotAuthorised, TransactionExpired, TransactionReplayed
-from feiqian.node.comet.engine import Kept, Proposed
+from feiqian.node.comet.engine import OnDisk, Proposed
 from feiqian.node.comet.tests.conftest import ROOM_BYTES, Member, RunMember, RunMembers
 from feiqian.node.process import clock_ms
 from feiqian.node.tellers import Tellers
@@ -51,7 +51,7 @@ def test_what_was_submitted_is_proposed_decided_and_on_disk(run_member: RunMembe
         assert (member.store.height, member.posted("south")) == (2, 0)
         finalised = await member.engine.finalise(proposed)
         assert (member.store.height, len(finalised.bundle_results)) == (2, 1)
-        assert await member.engine.commit() == Kept(3, had_room=True)
+        assert await member.engine.commit() == OnDisk(3, had_room=True)
         assert (member.store.height, member.store.app_hash) == (3, finalised.app_hash)
         assert (member.posted("treasury"), member.posted("south")) == (750, 250)
         assert member.pool.size == (0, 0)
@@ -228,13 +228,13 @@ def test_a_full_block_is_said_to_have_had_no_room(tmp_path: Path, registry: Regi
             await member.decide()
             await member.decide(member.ledger.issue("treasury", 1_000))
             await member.submit(*[member.ledger.transfer("treasury", "south", 1) for _ in range(600)])
-            kept: list[Kept] = []
+            kept: list[OnDisk] = []
             for height in (3, 4, 5):
                 proposed = await member.engine.propose(height, clock_ms(), ROOM_BYTES, ())
                 await member.engine.judge(proposed)
                 await member.engine.finalise(proposed)
                 kept.append(await member.engine.commit())
-            assert kept == [Kept(3, had_room=False), Kept(4, had_room=True), Kept(5, had_room=True)]
+            assert kept == [OnDisk(3, had_room=False), OnDisk(4, had_room=True), OnDisk(5, had_room=True)]
             assert member.posted("south") == 600
 
     asyncio.run(test())
