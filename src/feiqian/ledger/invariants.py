@@ -42,10 +42,9 @@ class Scope:
         if self.is_all:
             return ((key, record, None) for key, record in table.scan(self.after))
         if table.name not in self._found:
-            start, before, after = len(table.prefix), self._before.read, self.after.read
-            self._found[table.name] = [
-                (key[start:], after(table, key), before(table, key)) for key in self._keys_of(table)
-            ]
+            start, before, after, get = len(table.prefix), self._before, self.after, table.get
+            keys = [full_key[start:] for full_key in self._keys_of(table)]
+            self._found[table.name] = [(key, get(after, key), get(before, key)) for key in keys]
         return self._found[table.name]
 
     def reaches(self, *tables: Table[Any]) -> bool:

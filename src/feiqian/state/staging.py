@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple, Protocol
 
 from feiqian.core.encoding import MAX_KEY_BYTES, MAX_RECORD_BYTES, encode
@@ -265,7 +264,7 @@ def _most_added(scattered: int, lists: tuple[Pairs, ...]) -> int:
 
     A row among others may copy its page and split it; rows side by side fill pages by a half at least.
     """
-    row_bytes = sum(16 * len(pairs) + sum(map(len, chain.from_iterable(pairs))) for pairs in lists)
+    row_bytes = sum([16 + len(key) + len(value) for pairs in lists for key, value in pairs])
     return (scattered + 256) * 2 * _PAGE_BYTES + 3 * row_bytes
 
 

@@ -8,6 +8,7 @@ import hashlib
 from binascii import hexlify
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
@@ -134,10 +135,13 @@ class MemoryTree:
         if not all(leaves) or not all(leaves.values()):
             raise ValueError("an empty key or value can not be proved")
         self._leaves = dict(leaves)
-        keyed = sorted((sha256(key).digest(), value) for key, value in leaves.items())
-        self._keys = [key for key, _ in keyed]
-        self._hashes = [sha256(LEAF_PREFIX + key + sha256(value).digest()).digest() for key, value in keyed]
-        self.root = _hash_leaves(self._keys, self._hashes, 0, len(keyed), 0)
+        hashes: dict[bytes, bytes] = {}
+        for key, value in leaves.items():
+            key_hash = sha256(key).digest()
+            hashes[key_hash] = sha256(LEAF_PREFIX + key_hash + sha256(value).digest()).digest()
+        self._keys = sorted(hashes)
+        self._hashes = [hashes[key_hash] for key_hash in self._keys]
+        self.root = _hash_leaves(self._keys, self._hashes, 0, len(hashes), 0)
 
     def prove(self, key: bytes) -> bytes:
         """Return the ICS-23 proof of what the tree holds under `key`, or that it holds nothing there.
@@ -177,10 +181,10 @@ class MemoryTree:
 class _Batch:
     """The changes of one height on their way through the tree: down to their rows, and up again."""
 
-    __slots__ = ("hashes", "height", "hexes", "keys", "nodes", "reader", "stale")
+    __slots__ = ("hashes", "height", "hexes", "keys", "node", "nodes", "stale")
 
     def __init__(self, reader: NodeReader, height: int, leaves: Sequence[tuple[bytes, bytes | None]]) -> None:
-        self.reader = reader
+        self.node = reader.node
         self.height = height.to_bytes(8, "big")
         changes = sorted(leaves, key=itemgetter(0))
         self.keys = [key for key, _ in changes]
@@ -198,7 +202,9 @@ class _Batch:
             return self._finish(self._merge(None, 0, len(self.keys), 0))
         outcome = self._visit(root_key, b"", range(len(self.keys)))
         if outcome is None:
-            return TreeUpdate(root_of_row(self._row(root_key)), {}, [], root_key)
+            row = self.node(root_key)
+            assert row is not None  # the visit has read it
+            return TreeUpdate(root_of_row(row), {}, [], root_key)
         root, subtree = outcome
         return self._finish(subtree) if root is None else self._answer(root)
 
@@ -212,18 +218,14 @@ class _Batch:
         nodes = self.nodes
         return TreeUpdate(root, {node_key: nodes[node_key] for node_key in sorted(nodes)}, self.stale, self.height)
 
-    def _row(self, row_key: bytes) -> bytes:
-        row = self.reader.node(row_key)
-        if row is None:
-            raise _missing(row_key)
-        return row
-
     def _visit(self, row_key: bytes, path: bytes, here: Sequence[int]) -> Outcome | None:
         """Make changes in a row and those below it; return what it has become, None where nothing is new.
 
         A row is patched where its shape stays, edited where leaves come and go in it, else built anew.
         """
-        row = self._row(row_key)
+        row = self.node(row_key)
+        if row is None:
+            raise _missing(row_key)
         node_key = self.height + path
         self.nodes[node_key] = b""  # its place is before the rows below, so that there is little left to sort
         below: list[tuple[int, bytes | None, Subtree]] = []
@@ -279,7 +281,8 @@ class _Batch:
             where = heights + 8 * link
             outcome = self._visit(row[where : where + 8] + child, child, range(first, place))
             if outcome is not None:
-                below.append((link, *outcome))
+                hash_, subtree = outcome
+                below.append((link, hash_, subtree))
         return stay
 
     def _rebuild(self, subtree: Subtree, path: bytes, here: Sequence[int]) -> Subtree:
@@ -382,20 +385,15 @@ def _hash_leaves(keys: list[bytes], hashes: list[bytes], first: int, last: int, 
     if first == last:
         return EMPTY_ROOT
     sha256 = _sha256
+    numbers = [int.from_bytes(key, "big") for key in keys[first:last]]
+    following = [KEY_BITS - (left ^ right).bit_length() for left, right in pairwise(numbers)]
     forks: list[int] = []
     waiting: list[bytes] = []
-    number = int.from_bytes(keys[first], "big")
-    for place in range(first, last):
-        if place + 1 < last:
-            following = int.from_bytes(keys[place + 1], "big")
-            fork = KEY_BITS - (number ^ following).bit_length()
-        else:
-            following, fork = 0, depth - 1
-        current = hashes[place]
+    for current, number, fork in zip(hashes[first:last], numbers, (*following, depth - 1), strict=True):
         level = 0  # a leaf takes any place; an inner node stands at one level and climbs beside empty siblings
         while forks and forks[-1] > fork:
             above = forks.pop()
-            if level:
+            if level > above + 1:
                 current = _lift(current, number, level, above + 1)
             current = sha256(INNER_PREFIX + waiting.pop() + current).digest()
             level = above
@@ -403,7 +401,6 @@ def _hash_leaves(keys: list[bytes], hashes: list[bytes], first: int, last: int, 
             current = _lift(current, number, level, fork + 1)
         forks.append(fork)
         waiting.append(current)
-        number = following
     return waiting[0]
 
 

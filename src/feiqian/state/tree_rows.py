@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Sequence
 from struct import Struct
 
-from feiqian.state.proofs import EMPTY_ROOT, HASH_BYTES, INNER_PREFIX, bit_at
+from feiqian.state.proofs import EMPTY_ROOT, HASH_BYTES, INNER_PREFIX, bit_at, inner_hash
 
 INLINE_LEAVES = 1
 DIGIT_BITS = 4
@@ -28,8 +28,10 @@ _NO_SLOT = 255  # where the topmost pair's own hash stands: in the row above
 _MOST_PAIRS = 127
 
 _sha256 = hashlib.sha256
+_inner = _sha256(INNER_PREFIX).copy  # the fastest way to put the prefix before two hashes that lie in a row
 _SLOTS = [slice(_HEADER_BYTES + 32 * slot, _HEADER_BYTES + 32 * slot + 32) for slot in range(256)]
 _PAIRS = [slice(_HEADER_BYTES + 64 * pair, _HEADER_BYTES + 64 * pair + 64) for pair in range(128)]
+_PAIR_BITS = [1 << (slot >> 1) for slot in range(256)]  # the pair of a slot, as a bit among all pairs
 _HASHES = [Struct("32s" * count).unpack_from for count in range(256)]
 
 Leaf = tuple[bytes, bytes]
@@ -97,7 +99,7 @@ def patch(
     at_links = at_slots + leaves
     at_keys = at_links + 10 * links
     new = memoryview(bytearray(row))  # of all ways to put 32 bytes into place, assigning to its slices is the fastest
-    dirty: list[int] = []
+    dirty = 0  # a bit for each pair
     for change in here:
         hash_ = hashes[change]
         found = row.find(keys[change], at_keys)
@@ -111,7 +113,7 @@ def patch(
         where = _SLOTS[slot]
         if row[where] != hash_:
             new[where] = hash_
-            dirty.append(slot >> 1)
+            dirty |= _PAIR_BITS[slot]
     for link, hash_, _ in below:
         if hash_ is None:
             return None
@@ -119,38 +121,19 @@ def patch(
         new[_SLOTS[slot]] = hash_
         where = at_links + 2 * links + _HEIGHT_BYTES * link
         new[where : where + _HEIGHT_BYTES] = height
-        dirty.append(slot >> 1)
+        dirty |= _PAIR_BITS[slot]
     if not dirty:
         return UNCHANGED
-    root = _rehash(row, at_ups, new, dirty)
-    return bytes(new), root
-
-
-def _rehash(row: bytes, at_ups: int, new: memoryview, dirty: list[int]) -> bytes:
-    """Compute the dirty pairs' hashes, deepest first, into the pairs above; return the hash of the topmost."""
-    sha256 = _sha256
-    if len(dirty) == 1:  # most rows of a large tree
-        pair = dirty[0]
-        while pair:
-            slot = row[at_ups + pair]
-            new[_SLOTS[slot]] = sha256(INNER_PREFIX + new[_PAIRS[pair]]).digest()
-            pair = slot >> 1
-    else:
-        ups = row[at_ups : at_ups + row[0]]
-        for pair in _deepest_first(ups, set(dirty))[:-1]:
-            new[_SLOTS[ups[pair]]] = sha256(INNER_PREFIX + new[_PAIRS[pair]]).digest()
-    return sha256(INNER_PREFIX + new[_PAIRS[0]]).digest()
-
-
-def _deepest_first(ups: bytes | bytearray, dirty: set[int]) -> list[int]:
-    """Return the dirty pairs and all above them, each after those below it, so that the topmost comes last."""
-    for pair in sorted(dirty):
-        while pair:
-            pair = ups[pair] >> 1
-            if pair in dirty:
-                break
-            dirty.add(pair)
-    return sorted(dirty, reverse=True)
+    while dirty > 1:  # the last first: a pair comes after the one above it
+        pair = dirty.bit_length() - 1
+        slot = row[at_ups + pair]
+        state = _inner()
+        state.update(new[_PAIRS[pair]])
+        new[_SLOTS[slot]] = state.digest()
+        dirty = (dirty ^ (1 << pair)) | _PAIR_BITS[slot]
+    state = _inner()
+    state.update(new[_PAIRS[0]])
+    return bytes(new), state.digest()
 
 
 def edit(
@@ -196,7 +179,7 @@ class Row:
         self.digits = bytearray()
         self.heights: list[bytes] = []
         self.keys: list[bytes] = []
-        self.dirty: set[int] = set()
+        self.dirty = 0  # a bit for each pair
 
     @classmethod
     def of(cls, data: bytes) -> "Row":
@@ -248,7 +231,7 @@ class Row:
         slot = self.link_slots[link]
         self.hashes[slot] = hash_
         self.heights[link] = height
-        self.dirty.add(slot >> 1)
+        self.dirty |= _PAIR_BITS[slot]
 
     def put(self, key: bytes, hash_: bytes, depth: int) -> bool:
         """Set or insert a leaf; False (and the row unusable) where the change needs another row."""
@@ -259,7 +242,7 @@ class Row:
         if held >= 0 and self.keys[held] == key:
             if self.hashes[slot] != hash_:
                 self.hashes[slot] = hash_
-                self.dirty.add(above)
+                self.dirty |= 1 << above
             return True
         if level > depth + DIGIT_BITS and self._leaves_beside(key, depth) >= INLINE_LEAVES:
             return False
@@ -269,7 +252,7 @@ class Row:
                 return False
         self.hashes[slot] = hash_
         self.add_leaf(slot, key)
-        self.dirty.add(slot >> 1)
+        self.dirty |= _PAIR_BITS[slot]
         return True
 
     def _find(self, key: bytes, depth: int) -> tuple[int, int, int]:
@@ -326,7 +309,7 @@ class Row:
                     break
             self.leaf_slots[beside] = slot
             self.hashes[slot] = hash_
-        self.dirty.add(slot >> 1)
+        self.dirty |= _PAIR_BITS[slot]
         return bool(self.ups)
 
     def _remove_pair(self, pair: int) -> None:
@@ -336,14 +319,17 @@ class Row:
         self.ups = self.ups.translate(moved)
         self.leaf_slots = self.leaf_slots.translate(moved)
         self.link_slots = self.link_slots.translate(moved)
-        self.dirty = {each - (each > pair) for each in sorted(self.dirty) if each != pair}
+        self.dirty = (self.dirty & ((1 << pair) - 1)) | (self.dirty >> (pair + 1) << pair)
 
     def rehash(self) -> bytes:
         """Compute the hashes of the dirty pairs and those above; return the hash of the topmost."""
-        sha256, hashes, ups = _sha256, self.hashes, self.ups
-        for pair in _deepest_first(ups, self.dirty)[:-1]:
-            hashes[ups[pair]] = sha256(INNER_PREFIX + hashes[pair + pair] + hashes[pair + pair + 1]).digest()
-        return sha256(INNER_PREFIX + hashes[0] + hashes[1]).digest()
+        hashes, dirty = self.hashes, self.dirty
+        while dirty > 1:
+            pair = dirty.bit_length() - 1
+            slot = self.ups[pair]
+            hashes[slot] = inner_hash(hashes[2 * pair], hashes[2 * pair + 1])
+            dirty = (dirty ^ (1 << pair)) | _PAIR_BITS[slot]
+        return inner_hash(hashes[0], hashes[1])
 
 
 def decode(row: bytes, replaced: dict[int, Subtree]) -> Subtree:

@@ -140,6 +140,15 @@ def test_two_leaves_that_part_at_the_last_bit_are_rows_all_the_way_and_fold_back
     assert sorted(second.stale) == sorted(nodes)
 
 
+def test_a_pair_that_goes_leaves_one_made_in_the_same_height_to_be_hashed() -> None:
+    """40 comes beside 00, which makes the row's last pair; then c0 goes, with the pair before it."""
+    value = digest(b"v")
+    one, two, three, four = (bytes((first,)) + bytes(31) for first in (0x00, 0x40, 0x80, 0xC0))
+    first = tree.update(Nodes(), None, 1, [(one, value), (three, value), (four, value)])
+    second = tree.update(Nodes(first.nodes), first.root_key, 2, [(two, value), (four, None)])
+    assert second.root == slow_root([(one, value), (two, value), (three, value)])
+
+
 @pytest.mark.parametrize(
     ("height", "leaves", "message"),
     [
