@@ -18,12 +18,13 @@ import threading
 import time
 import tomllib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from load import in_threads
-from running import POLL_S, STILL_S, Mark, cpu_s
+from running import POLL_S, STILL_S, Mark, cpu_s, halted
 
 from feiqian.consensus.comet.gossip import NodeKey, node_id
 from feiqian.consensus.genesis_file import load_genesis
@@ -60,15 +61,16 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 class Feed(NamedTuple):
-    """What the loading process sends: where to, how large a transaction is, and for how long."""
+    """What the loading process sends: where to, how large a transaction is, for how long, the first one's number."""
 
     ports: tuple[int, ...]
     transaction_bytes: int
     seconds: float
+    first: int = 0
 
 
 class KeyValueStore:
-    """A network of validators that run CometBFT's built-in key-value store. Leaving the `with` block stops it."""
+    """A network of validators that run CometBFT's built-in key-value store. Leaving the `with` block removes it."""
 
     def __init__(self, directory: Path, binary: Path, validators: int, settings: Settings) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -119,6 +121,10 @@ class KeyValueStore:
                     words = home.with_suffix(".log").read_text("utf-8", "replace")[-2000:]
                     raise SystemExit(f"CometBFT's key-value store did not start; its log ends with:\n{words}")
                 time.sleep(0.1)
+
+    def halted(self) -> AbstractContextManager[None]:
+        """Let none of its processes run meanwhile."""
+        return halted([process.pid for process in self._processes])
 
     def processor_s(self) -> float:
         """Return seconds of processor time so far."""
@@ -223,7 +229,7 @@ def _feed(feed: Feed, pipe: Connection) -> None:
 
 def _send(feed: Feed) -> None:
     until = time.monotonic() + feed.seconds
-    batches = itertools.count()
+    firsts = itertools.count(feed.first, BATCH)
     has_room = {port: threading.Event() for port in feed.ports}
 
     def send(place: int) -> None:
@@ -233,7 +239,7 @@ def _send(feed: Feed) -> None:
             if not has_room[port].wait(0.1):
                 continue
             try:
-                answer = rpc.post(transactions_body(next(batches) * BATCH, BATCH, feed.transaction_bytes))
+                answer = rpc.post(transactions_body(next(firsts), BATCH, feed.transaction_bytes))
             except ConnectionError:
                 continue  # what counts is what stands in blocks
             if b'"error"' in answer:

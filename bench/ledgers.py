@@ -1,17 +1,15 @@
 """Makes what is measured: a solo ledger, or a network of validators on this machine, with many funded accounts."""
 
-import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 
 from load import connect, in_threads, note, submit
-from running import Ledger, descendants
+from running import Ledger, descendants, halted
 
 from feiqian.execution.registry import discover
 from feiqian.node.comet.testnet import Endpoints, endpoints_here, make_testnet
@@ -51,17 +49,9 @@ class Validators:
         for ledger in self.ledgers:
             ledger.drain()
 
-    @contextmanager
-    def halted(self) -> Iterator[None]:
-        """Let none of their processes run meanwhile; less than CometBFT waits for a silent peer (45 s)."""
-        pids = [pid for ledger in self.ledgers for pid in (ledger.pid, *descendants(ledger.pid))]
-        try:
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
-            yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+    def halted(self) -> AbstractContextManager[None]:
+        """Let none of their processes run meanwhile."""
+        return halted([pid for ledger in self.ledgers for pid in (ledger.pid, *descendants(ledger.pid))])
 
     def _submit(self, orders: Iterator[bytes]) -> None:
         taking = threading.Lock()

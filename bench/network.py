@@ -4,8 +4,9 @@ Run: python bench/network.py [--validators 1 4] [--accounts 100000] [--seconds 6
 
 For each size: validators of the ledger, each behind `feiqian start` with its own CometBFT and gateway, take signed
 transfers over HTTP, each client thread at its gateway; in turns with them, CometBFT's built-in key-value store takes
-transactions of as many bytes over its RPC, while the ledger's processes are halted: a shared machine is not equally
-fast from minute to minute. Every validator runs on this one machine. What is counted is what stands in committed
+transactions of as many bytes over its RPC: a shared machine is not equally fast from minute to minute. Both go on from
+turn to turn, warm up and are counted for as long; while it is the one's turn, the other's processes are halted. Every
+validator runs on this one machine. What is counted is what stands in committed
 blocks, read from the first validator's store or chain, between two blocks; a validator of the ledger writes each block
 with fsync. Latency is measured at 80 % of the rate of just before: from the moment at which a batch should have been
 sent to the answer that all of it is committed.
@@ -50,7 +51,10 @@ HIGHEST_RATES = {1: 15_000, 4: 8_000}
 """By size: no machine that this was made for commits more a second; so many transfers are signed for each second."""
 
 ROUNDS = 2
-"""How often the ledger is measured, the key-value store before, between and after."""
+"""How often the key-value store and the ledger are measured, each after the other."""
+
+FEED_NUMBERS = 100_000_000
+"""So far apart are the numbers of the key-value store's transactions in one turn and the next."""
 
 SIGNING_SLACK_S = 2
 """Transfers are signed for so many seconds more: what is on its way when the time is over."""
@@ -140,29 +144,33 @@ def measure(directory: Path, binary: Path, validators: int, options: argparse.Na
     settings = settings_beside(Layout(network.directories[0]))
     print_settings(network, parameters, settings, size_bytes, options)
 
-    def turn() -> KeyValueRun:
-        return measure_kvstore(directory / "kvstore", binary, settings, size_bytes, options, validators)
-
-    kvstore, rounds = [turn()], list[Round]()
+    turns, rounds = list[KeyValueRun](), list[Round]()
     round_s = options.seconds / ROUNDS
     sending_s = ROUNDS * (options.warm_up + (1 + PACED_SHARE) * (round_s + FILLING_S)) + SIGNING_SLACK_S
     with network:
         network.populate(options.accounts)
         note(f"{validators} × the ledger: signing")
-        with Client(options.accounts, highest_rate(validators), sending_s) as client:
-            for _ in range(ROUNDS):
-                rounds.append(measure_round(network, client, round_s, options.warm_up))
+        with (
+            Client(options.accounts, highest_rate(validators), sending_s) as client,
+            KeyValueStore(directory / "kvstore", binary, validators, settings) as kvstore,
+        ):
+            kvstore.await_first_block()
+            for number in range(ROUNDS):
+                feed_s = options.warm_up + round_s + FILLING_S
+                feed = Feed(kvstore.ports, size_bytes, feed_s, number * FEED_NUMBERS)
                 with network.halted():
-                    kvstore.append(turn())
+                    turns.append(measure_kvstore(kvstore, feed, round_s, options.warm_up))
+                with kvstore.halted():
+                    rounds.append(measure_round(network, client, round_s, options.warm_up))
     shutil.rmtree(directory)
-    return figures_of(rounds, kvstore)
+    return figures_of(rounds, turns)
 
 
-def figures_of(rounds: list[Round], kvstore: list[KeyValueRun]) -> Figures:
+def figures_of(rounds: list[Round], turns: list[KeyValueRun]) -> Figures:
     """Return all rounds and turns as one."""
     count, elapsed_s = sum(each.transactions for each in rounds), sum(each.elapsed_s for each in rounds)
-    kvstore_s = sum(each.elapsed_s for each in kvstore)
-    rate, kvstore_rate = count / elapsed_s, sum(each.transactions for each in kvstore) / kvstore_s
+    kvstore_s = sum(each.elapsed_s for each in turns)
+    rate, kvstore_rate = count / elapsed_s, sum(each.transactions for each in turns) / kvstore_s
     latencies = [latency_s for each in rounds for latency_s in each.latencies_s]
     stages = added([each.spent.by_stage for each in rounds])
     return Figures(
@@ -172,10 +180,10 @@ def figures_of(rounds: list[Round], kvstore: list[KeyValueRun]) -> Figures:
         p50_ms=percentile_ms(latencies, 50),
         p99_ms=percentile_ms(latencies, 99),
         blocks_per_s=sum(each.blocks for each in rounds) / elapsed_s,
-        kvstore_blocks_per_s=sum(each.blocks for each in kvstore) / kvstore_s,
+        kvstore_blocks_per_s=sum(each.blocks for each in turns) / kvstore_s,
         index_behind_blocks=max(each.index_behind_blocks for each in rounds),
         cpu_s=added([each.spent.by_process for each in rounds]),
-        kvstore_cpu_s=added([each.cpu_s for each in kvstore]),
+        kvstore_cpu_s=added([each.cpu_s for each in turns]),
         stage_us_per_tx={name: value * 1e6 / count for name, value in stages.items()},
     )
 
@@ -190,23 +198,18 @@ def transfer_bytes() -> int:
     return len(Population(2).transfer(0, 1, 1, bytes(8), time.time_ns() // 1_000_000))
 
 
-def measure_kvstore(
-    directory: Path, binary: Path, settings: Settings, size_bytes: int, options: argparse.Namespace, validators: int
-) -> KeyValueRun:
-    """Return what the key-value store does in one of its turns, which together take as long as the ledger's rounds."""
-    seconds, warm_up_s = options.seconds / (ROUNDS + 1), options.warm_up / 2
-    with KeyValueStore(directory, binary, validators, settings) as kvstore:
-        kvstore.await_first_block()
-        feeder = Feeder(Feed(kvstore.ports, size_bytes, warm_up_s + seconds + FILLING_S))
-        time.sleep(warm_up_s)
-        begun, spent = kvstore.next_block(), {"cometbft": kvstore.processor_s(), "client": cpu_s(feeder.pid)}
-        time.sleep(max(0, begun.at_s + seconds - 1 - time.monotonic()))
-        ended = kvstore.next_block()
-        cpu = since(spent, {"cometbft": kvstore.processor_s(), "client": cpu_s(feeder.pid)})
-        feeder.finish()
-        count = kvstore.count(range(begun.height + 1, ended.height + 1))
+def measure_kvstore(kvstore: KeyValueStore, feed: Feed, seconds: float, warm_up_s: float) -> KeyValueRun:
+    """Return what the key-value store does in one of its turns, warmed up and counted as long as the ledger."""
+    feeder = Feeder(feed)
+    time.sleep(warm_up_s)
+    begun, spent = kvstore.next_block(), {"cometbft": kvstore.processor_s(), "client": cpu_s(feeder.pid)}
+    time.sleep(max(0, begun.at_s + seconds - 1 - time.monotonic()))
+    ended = kvstore.next_block()
+    cpu = since(spent, {"cometbft": kvstore.processor_s(), "client": cpu_s(feeder.pid)})
+    feeder.finish()
+    count = kvstore.count(range(begun.height + 1, ended.height + 1))
     elapsed_s = ended.at_s - begun.at_s
-    note(f"{validators} × CometBFT's key-value store: {count / elapsed_s:,.0f} transactions a second")
+    note(f"{len(kvstore.ports)} × CometBFT's key-value store: {count / elapsed_s:,.0f} transactions a second")
     return KeyValueRun(count, ended.height - begun.height, elapsed_s, cpu)
 
 
@@ -250,7 +253,8 @@ def print_settings(
         f"\n{len(network.directories)} validators on one machine: Python {platform.python_version()}, "
         f"CometBFT {VERSION}, {len(os.sched_getaffinity(0))} cores, {platform.machine()}, Linux {platform.release()}\n"
         f"mix: transfers of one unit, one Ed25519 signature each, {size_bytes} bytes, over {options.accounts:,} "
-        f"accounts uniformly; {options.seconds:g} s in {ROUNDS} rounds, each after {options.warm_up:g} s of warm-up\n"
+        f"accounts uniformly; {options.seconds:g} s in {ROUNDS} rounds, each after {options.warm_up:g} s of warm-up, "
+        "for ledger and key-value store alike\n"
         f"client: {CONNECTIONS} connections with batches of {BATCH:,}; for latency {PACED_BATCH} a batch, "
         f"{PACED_CONNECTIONS} connections\n"
         f"ledger: {parameters}, timeout_commit {comet.timeout_commit_ms} ms, reap_interval "

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -33,6 +33,18 @@ _KINDS = {
     "feiqian.api.indexer": "index",
     "feiqian.node.supervisor": "supervisor",
 }
+
+
+@contextmanager
+def halted(pids: Sequence[int]) -> Iterator[None]:
+    """Let none of these processes run meanwhile."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 class Mark(NamedTuple):
