@@ -5,12 +5,14 @@ each native call gives the interpreter's lock up and waits a switch interval to 
 """
 
 import asyncio
+import itertools
 import os
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from io import BufferedRWPair
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -111,12 +113,22 @@ class Checker:
             return tuple(answers)
 
 
+class _Waiting(NamedTuple):
+    """A chunk in the queue; `number` tells any two apart before chunks would be compared."""
+
+    is_patient: bool
+    number: int
+    chunk: Chunk
+    answer: asyncio.Future[tuple[Answer, ...]]
+
+
 class Verifiers:
     """Worker processes and the queue before them. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._workers: list[Worker] = []
-        self._chunks: asyncio.Queue[tuple[Chunk, asyncio.Future[tuple[Answer, ...]]]] = asyncio.Queue()
+        self._chunks: asyncio.PriorityQueue[_Waiting] = asyncio.PriorityQueue()
+        self._numbers = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, count: int, ledger: Path) -> None:
@@ -134,11 +146,18 @@ class Verifiers:
         return [worker.process.pid for worker in self._workers]
 
     async def check(
-        self, formed: Sequence[Prepared], block: BlockInfo, earliest_ms: int, asked: Sequence[int]
+        self,
+        formed: Sequence[Prepared],
+        block: BlockInfo,
+        earliest_ms: int,
+        asked: Sequence[int],
+        *,
+        is_urgent: bool = False,
     ) -> Answers:
         """Check well-formed transactions: signatures, expiry and replay of all, authority too of those at `asked`.
 
-        `block` is the one that would be made now; no block lies before `earliest_ms`.
+        `block` is the one that would be made now; no block lies before `earliest_ms`. `is_urgent`: a block waits for
+        it, so it goes before everything that only wants into the pool.
         """
         answer: asyncio.Future[tuple[Answer, ...]] = asyncio.get_running_loop().create_future()
         chunk = Chunk(
@@ -150,7 +169,7 @@ class Verifiers:
             tuple([each.transaction.expires_at_ms for each in formed]),
             tuple(asked),
         )
-        self._chunks.put_nowait((chunk, answer))
+        self._chunks.put_nowait(_Waiting(not is_urgent, next(self._numbers), chunk, answer))
         return {each.place: each for each in await answer}
 
     async def stop(self) -> None:
@@ -178,9 +197,9 @@ class Verifiers:
         try:
             while True:
                 await room.acquire()
-                chunk, answer = await self._chunks.get()
-                data = encode(chunk)
-                sent.append(answer)
+                waiting = await self._chunks.get()
+                data = encode(waiting.chunk)
+                sent.append(waiting.answer)
                 writer.write(LENGTH.pack(len(data)) + data)
                 await writer.drain()
         finally:

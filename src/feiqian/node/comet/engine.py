@@ -343,7 +343,7 @@ class NetworkEngine:
                 strangers.append(prepared)
         block = self.next_block()
         chunks = [strangers[start : start + CHUNK] for start in range(0, len(strangers), CHUNK)]
-        checks = [self._verifiers.check(chunk, block, self._time_ms, asked=()) for chunk in chunks]
+        checks = [self._verifiers.check(chunk, block, self._time_ms, asked=(), is_urgent=True) for chunk in chunks]
         for chunk, answers in zip(chunks, await asyncio.gather(*checks), strict=True):
             for place, answer in answers.items():
                 if answer.number and answer.codespace != LedgerError.codespace:

@@ -18,6 +18,7 @@ from feiqian.node.comet.engine import OnDisk, Proposed
 from feiqian.node.comet.tests.conftest import ROOM_BYTES, Member, RunMember, RunMembers
 from feiqian.node.process import clock_ms
 from feiqian.node.tellers import Tellers
+from feiqian.node.verifier import CHUNK
 from feiqian.testing.ledgers import SampleLedger, consortium_text, key_of
 from feiqian.testing.processes import ANSWER_S
 
@@ -140,6 +141,21 @@ def test_of_a_block_that_came_by_sync_what_may_not_stand_in_it_is_recorded_as_re
         # The id of the refused one is not used up: its true signer may still send it.
         await member.decide(sign_body(body, "treasury"))
         assert member.posted("south") == 15
+
+    run_member(test)
+
+
+def test_a_proposal_does_not_wait_for_what_only_wants_into_the_pool(run_member: RunMember) -> None:
+    async def test(member: Member) -> None:
+        many = [member.ledger.transfer("treasury", "south", 1) for _ in range(20 * CHUNK)]
+        stranger = member.ledger.transfer("treasury", "south", 250)
+        submitting = asyncio.create_task(member.submit(*many))
+        for _ in range(3):  # the submission's task, then one for each chunk, begin
+            await asyncio.sleep(0)
+        assert member.pool.checking == len(many)
+        await member.engine.judge(block_of(member, bundle_of(stranger)))
+        assert member.pool.checking > 10 * CHUNK
+        await submitting
 
     run_member(test)
 
